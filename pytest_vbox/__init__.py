@@ -1,0 +1,1 @@
+"""pytest fixtures that are real, ephemeral VirtualBox machines."""

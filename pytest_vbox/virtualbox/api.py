@@ -1,0 +1,240 @@
+"""The wire: one operation of the web service after another, by its SDK name.
+
+Only this module and ``websession`` touch zeep. What leaves here are strings, numbers, booleans, lists and
+zeep's structs, which the typed classes of this room turn into their own.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import requests
+import zeep
+import zeep.exceptions
+from lxml import etree
+from zeep.transports import Transport
+
+from pytest_vbox.virtualbox import compat
+from pytest_vbox.virtualbox.errors import (
+    InvalidObjectReference,
+    LogonRefused,
+    ServiceUnavailable,
+    VirtualBoxError,
+    error_for,
+)
+from pytest_vbox.virtualbox.wsdl import VBOX
+
+logger = logging.getLogger(__name__)
+
+#: Seconds after which a call that got no answer at all is given up. Long operations do not come near it:
+#: they return a progress object at once.
+CALL_TIMEOUT: Final = 120.0
+
+_SECRET_ARGUMENTS: Final = frozenset({"password", "passwords"})
+_MAX_ERROR_INFOS: Final = 5
+
+
+class Wire:
+    """Where SOAP requests go: address, certificate checking, and one pooled HTTP session for each thread.
+
+    ``requests`` does not promise that a session may be used from several threads, so each has its own.
+    """
+
+    def __init__(self, url: str, *, ca: str | None = None) -> None:
+        self.url = url.rstrip("/") + "/"
+        self._ca = ca
+        self._local = threading.local()
+        self._sessions: list[requests.Session] = []
+        self._lock = threading.Lock()
+
+    @property
+    def session(self) -> requests.Session:
+        """The calling thread's HTTP session."""
+        session: requests.Session | None = getattr(self._local, "session", None)
+        if session is None:
+            session = requests.Session()
+            # No proxy and no .netrc: the address is the user's, and its password is not HTTP's.
+            session.trust_env = False
+            session.verify = self._ca or True
+            self._local.session = session
+            with self._lock:
+                self._sessions.append(session)
+        return session
+
+    def get_wsdl(self) -> bytes:
+        """The service's description, as it serves it.
+
+        Raises:
+            ServiceUnavailable: Nothing answers, or what answers is no VirtualBox.
+        """
+        try:
+            reply = self.session.get(self.url, params="wsdl", timeout=(5.0, CALL_TIMEOUT))
+        except requests.RequestException as error:
+            raise _unavailable(self.url, error) from error
+        if reply.status_code != requests.codes.ok:
+            raise ServiceUnavailable(
+                f"{self.url}?wsdl answers HTTP {reply.status_code}: not VirtualBox's web service"
+            )
+        return reply.content
+
+    def close(self) -> None:
+        """Close every HTTP connection, of whichever thread."""
+        with self._lock:
+            for session in self._sessions:
+                session.close()
+            self._sessions.clear()
+
+
+class _WireTransport(Transport):
+    """zeep's transport over a :class:`Wire`; it never fetches a document itself."""
+
+    def __init__(self, wire: Wire) -> None:
+        super().__init__(session=requests.Session(), operation_timeout=CALL_TIMEOUT)  # type: ignore[no-untyped-call]
+        self._wire = wire
+
+    def post(self, address: str, message: bytes, headers: Mapping[str, str]) -> requests.Response:
+        return self._wire.session.post(address, data=message, headers=headers, timeout=(5.0, CALL_TIMEOUT))
+
+
+class Api:
+    """One description bound to one wire: calls operations, and translates what goes wrong."""
+
+    def __init__(self, wire: Wire, description: bytes) -> None:
+        self.wire = wire
+        client = zeep.Client(io.BytesIO(description), transport=_WireTransport(wire))
+        self._service = client.create_service(f"{{{VBOX}}}vboxBinding", wire.url)
+        self._binding = client.wsdl.bindings[f"{{{VBOX}}}vboxBinding"]
+        self._translations: dict[str, compat.Translation] = {}
+        #: Called with the name, the arguments and the seconds of every call that succeeded.
+        self.on_call: Callable[[str, Mapping[str, object], float], None] | None = None
+
+    def parameters(self, operation: str) -> tuple[str, ...] | None:
+        """The parameters of an operation in this version of VirtualBox, or None if it has no such operation."""
+        try:
+            found = self._binding.get(operation)
+        except (ValueError, KeyError):
+            return None
+        return tuple(name for name, _ in found.input.body.type.elements)
+
+    def call(self, operation: str, /, **arguments: object) -> Any:
+        """Call an operation by the name and with the parameters it has in the newest supported version.
+
+        Raises:
+            VirtualBoxError: The class that belongs to VirtualBox's result code.
+            ServiceUnavailable: The service does not answer.
+            InvalidObjectReference: The web session is over, or the object gone.
+        """
+        translation = self._translations.get(operation)
+        if translation is None:
+            translation = compat.translate(operation, self.parameters)
+            self._translations[operation] = translation
+        if translation.same_object:
+            return arguments["_this"]
+        sent = translation.arguments(arguments)
+        started = time.monotonic()
+        try:
+            result = self._service[translation.operation](**sent)
+        except (zeep.exceptions.Error, requests.RequestException) as error:
+            raise self._translate(error, operation, arguments) from error
+        seconds = time.monotonic() - started
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("%s(%s) %.1f ms", operation, without_secrets(arguments), seconds * 1000)
+        if self.on_call is not None:
+            self.on_call(operation, without_secrets(arguments), seconds)
+        return result
+
+    def _translate(self, error: Exception, operation: str, arguments: Mapping[str, object]) -> VirtualBoxError:
+        shown = without_secrets(arguments)
+        if isinstance(error, requests.RequestException | zeep.exceptions.TransportError):
+            return _unavailable(self.wire.url, error, operation, shown)
+        if not isinstance(error, zeep.exceptions.Fault):
+            return VirtualBoxError(
+                f"the call does not fit this VirtualBox: {error}", operation=operation, arguments=shown
+            )
+        return self._translate_fault(error, operation, shown)
+
+    def _translate_fault(
+        self, fault: zeep.exceptions.Fault, operation: str, arguments: Mapping[str, object]
+    ) -> VirtualBoxError:
+        detail = fault.detail if isinstance(fault.detail, etree._Element) else None
+        message = str(fault.message or "").strip()
+        runtime = _child(detail, "RuntimeFault")
+        if runtime is not None:
+            code = int(runtime.findtext("resultCode") or 0)
+            text = self._error_texts(runtime.findtext("returnval")) or _own_words(message)
+            return error_for(code, text, operation, arguments)
+        if _child(detail, "InvalidObjectFault") is not None or "Invalid managed object reference" in message:
+            return InvalidObjectReference(message or "unknown object", operation=operation, arguments=arguments)
+        if operation == "IWebsessionManager_logon":
+            # A refused logon is a fault without any message.
+            return LogonRefused(
+                message or "user or password not accepted", operation=operation, arguments=arguments
+            )
+        return VirtualBoxError(
+            message or "a SOAP fault without a message", operation=operation, arguments=arguments
+        )
+
+    def _error_texts(self, reference: str | None) -> str:
+        """The texts of an IVirtualBoxErrorInfo and of those it was caused by, which often name the real reason."""
+        texts: list[str] = []
+        try:
+            while reference and len(texts) < _MAX_ERROR_INFOS:
+                text = str(self._service["IVirtualBoxErrorInfo_getText"](_this=reference) or "").strip()
+                if text and text not in texts:
+                    texts.append(text)
+                reference = self._service["IVirtualBoxErrorInfo_getNext"](_this=reference)
+        except (zeep.exceptions.Error, requests.RequestException):
+            # The first error is what the user has to see; one about fetching its text would hide it.
+            logger.debug("could not read the texts of an error", exc_info=True)
+        return "\n".join(texts)
+
+
+def without_secrets(arguments: Mapping[str, object]) -> dict[str, object]:
+    """Arguments as they may be shown: no passwords, and no references, which tell a reader nothing."""
+    return {
+        key: "…" if key in _SECRET_ARGUMENTS else value
+        for key, value in arguments.items()
+        if key not in {"_this", "refIVirtualBox"}
+    }
+
+
+def _child(detail: etree._Element | None, name: str) -> etree._Element | None:
+    if detail is None:
+        return None
+    if etree.QName(detail).localname == name:
+        return detail
+    return next((child for child in detail.iter() if etree.QName(child).localname == name), None)
+
+
+def _own_words(message: str) -> str:
+    """VirtualBox's text without the wrapping of the web service: ``VirtualBox error: apirc=0x… TEXT (0x…)``."""
+    text = message.removeprefix("VirtualBox error:").strip()
+    if text.startswith("apirc="):
+        text = text.partition(" ")[2]
+    return text
+
+
+def _unavailable(
+    url: str, error: Exception, operation: str = "", arguments: Mapping[str, object] | None = None
+) -> ServiceUnavailable:
+    reason = str(error)
+    for hint, words in (
+        ("refused", "connection refused"),
+        ("timed out", "no answer in time"),
+        ("resolve", "no such host"),
+    ):
+        if hint in reason:
+            reason = words
+            break
+    if isinstance(error, requests.exceptions.SSLError):
+        reason = f"its certificate is not accepted ({error})"
+    return ServiceUnavailable(
+        f"VirtualBox's web service at {url} does not answer: {reason}",
+        operation=operation,
+        arguments=arguments,
+    )

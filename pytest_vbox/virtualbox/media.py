@@ -1,0 +1,85 @@
+"""IMedium and the controllers it is attached to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pytest_vbox.virtualbox.api import Api
+from pytest_vbox.virtualbox.enums import (
+    DeviceType,
+    MediumState,
+    MediumType,
+    StorageBus,
+    StorageControllerType,
+)
+from pytest_vbox.virtualbox.interface import Attribute, Interface, ReadOnly, text, texts
+from pytest_vbox.virtualbox.progress import Progress
+
+
+class Medium(Interface):
+    """IMedium: a disk, base or differencing."""
+
+    interface = "IMedium"
+    id = ReadOnly("id", text)
+    name = ReadOnly("name", text)
+    location = ReadOnly("location", text)
+    format = ReadOnly("format", text)
+    device_type = ReadOnly("deviceType", DeviceType)
+    type = Attribute("type", MediumType)
+    state = ReadOnly("state", MediumState)
+    last_access_error = ReadOnly("lastAccessError", text)
+    size = ReadOnly("size", int)
+    logical_size = ReadOnly("logicalSize", int)
+    machine_ids = ReadOnly("machineIds", texts)
+
+    @property
+    def parent(self) -> Medium | None:
+        """The medium this one is the difference to, or None for a base."""
+        return optional_medium(self.api, self._call("getParent"))
+
+    @property
+    def children(self) -> list[Medium]:
+        return [Medium(self.api, reference) for reference in texts(self._call("getChildren"))]
+
+    def refresh_state(self) -> MediumState:
+        """Look at the file again; what is wrong with it is then in :attr:`last_access_error`."""
+        return MediumState(self._call("refreshState"))
+
+    def reset(self) -> Progress:
+        """Empty a differencing disk, so that it shows its parent's content again."""
+        return Progress(self.api, str(self._call("reset")))
+
+    def close(self) -> None:
+        """Make VirtualBox forget the medium. The file stays."""
+        self._call("close")
+
+    def delete_storage(self) -> Progress:
+        """Delete the medium's file, and make VirtualBox forget it."""
+        return Progress(self.api, str(self._call("deleteStorage")))
+
+
+def optional_medium(api: Api, reference: object) -> Medium | None:
+    """A medium, or None where VirtualBox gave an empty reference."""
+    return Medium(api, str(reference)) if reference else None
+
+
+class StorageController(Interface):
+    """IStorageController."""
+
+    interface = "IStorageController"
+    name = ReadOnly("name", text)
+    bus = ReadOnly("bus", StorageBus)
+    controller_type = Attribute("controllerType", StorageControllerType)
+    port_count = Attribute("portCount", int)
+    use_host_io_cache = Attribute("useHostIOCache", bool)
+
+
+@dataclass(frozen=True)
+class MediumAttachment:
+    """IMediumAttachment: which medium sits where. The web service sends it whole, not as a reference."""
+
+    medium: Medium | None
+    controller: str
+    port: int
+    device: int
+    type: DeviceType

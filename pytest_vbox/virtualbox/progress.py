@@ -1,0 +1,72 @@
+"""IProgress: an operation that goes on in VirtualBox while the caller waits."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pytest_vbox.deadline import Deadline
+from pytest_vbox.virtualbox.errors import OperationTimeout, VirtualBoxError, error_for
+from pytest_vbox.virtualbox.interface import Interface, ReadOnly, text
+
+# The server answers as soon as the operation is over; in between, this is how often a signal (Ctrl-C) or the
+# deadline is noticed.
+_SLICE: Final = 0.5
+_MAX_ERROR_INFOS: Final = 5
+
+
+class Progress(Interface):
+    """IProgress. Nothing that returns one has succeeded before :meth:`wait` returned."""
+
+    interface = "IProgress"
+    description = ReadOnly("description", text)
+    percent = ReadOnly("percent", int)
+    completed = ReadOnly("completed", bool)
+    cancelable = ReadOnly("cancelable", bool)
+    result_code = ReadOnly("resultCode", int)
+
+    def wait(self, deadline: Deadline) -> None:
+        """Wait until the operation is over, check its result and release it.
+
+        Raises:
+            VirtualBoxError: The operation failed, with VirtualBox's own words.
+            OperationTimeout: It did not end before the deadline; it was cancelled if it can be.
+        """
+        while True:
+            self._call("waitForCompletion", timeout=int(deadline.at_most(_SLICE) * 1000))
+            if self.completed:
+                break
+            if deadline.expired:
+                raise self._give_up(deadline)
+        code = self.result_code
+        if code:
+            raise self._error(code)
+        self.release()
+
+    def _give_up(self, deadline: Deadline) -> OperationTimeout:
+        error = OperationTimeout(
+            f"{self.description or 'the operation'} was at {self.percent} % after {deadline.elapsed:.1f} s",
+            operation="IProgress_waitForCompletion",
+        )
+        if self.cancelable:
+            self._call("cancel")
+        return error
+
+    def _error(self, code: int) -> VirtualBoxError:
+        texts: list[str] = []
+        reference = self._call("getErrorInfo")
+        while reference and len(texts) < _MAX_ERROR_INFOS:
+            info = ErrorInfo(self.api, str(reference))
+            if info.text.strip() not in texts:
+                texts.append(info.text.strip())
+            reference = info.next_reference
+        return error_for(
+            code, f"{self.description}: " + "\n".join(texts) if texts else "", "IProgress_getErrorInfo"
+        )
+
+
+class ErrorInfo(Interface):
+    """IVirtualBoxErrorInfo: one link in a chain of error texts."""
+
+    interface = "IVirtualBoxErrorInfo"
+    text = ReadOnly("text", str)
+    next_reference = ReadOnly("next", str)

@@ -1,0 +1,154 @@
+"""IVirtualBox, IHost and ISystemProperties: the VirtualBox installation itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pytest_vbox.virtualbox.enums import AccessMode, DeviceType, PlatformArchitecture
+from pytest_vbox.virtualbox.events import EventSource
+from pytest_vbox.virtualbox.interface import Interface, ReadOnly, text, texts
+from pytest_vbox.virtualbox.machine import Machine
+from pytest_vbox.virtualbox.media import Medium
+
+
+class Host(Interface):
+    """IHost: the computer VirtualBox runs on."""
+
+    interface = "IHost"
+    processor_online_count = ReadOnly("processorOnlineCount", int)
+    memory_size = ReadOnly("memorySize", int)
+    memory_available = ReadOnly("memoryAvailable", int)
+    operating_system = ReadOnly("operatingSystem", text)
+
+
+class SystemProperties(Interface):
+    """ISystemProperties."""
+
+    interface = "ISystemProperties"
+    default_machine_folder = ReadOnly("defaultMachineFolder", text)
+
+
+class VirtualBox(Interface):
+    """IVirtualBox: the way to everything else."""
+
+    interface = "IVirtualBox"
+    version = ReadOnly("version", text)
+    api_version = ReadOnly("APIVersion", text)
+    revision = ReadOnly("revision", int)
+    home_folder = ReadOnly("homeFolder", text)
+
+    @property
+    def host(self) -> Host:
+        return Host(self.api, str(self._call("getHost")))
+
+    @property
+    def system_properties(self) -> SystemProperties:
+        return SystemProperties(self.api, str(self._call("getSystemProperties")))
+
+    @property
+    def event_source(self) -> EventSource:
+        return EventSource(self.api, str(self._call("getEventSource")))
+
+    @property
+    def machines(self) -> list[Machine]:
+        """Every registered machine, the user's own too."""
+        return [self._machine(reference) for reference in texts(self._call("getMachines"))]
+
+    @property
+    def hard_disks(self) -> list[Medium]:
+        """The base media of the **global** registry (those in a machine's registry are not in it)."""
+        return [Medium(self.api, reference) for reference in texts(self._call("getHardDisks"))]
+
+    @property
+    def guest_os_type_ids(self) -> list[str]:
+        """The ids of the guest operating system types this VirtualBox knows."""
+        return [str(entry.id) for entry in self._call("getGuestOSTypes")]
+
+    def machines_by_groups(self, groups: Sequence[str]) -> list[Machine]:
+        references = texts(self._call("getMachinesByGroups", groups=list(groups)))
+        return [self._machine(reference) for reference in references]
+
+    def find_machine(self, name_or_id: str) -> Machine:
+        """A registered machine.
+
+        Raises:
+            ObjectNotFound: There is none of that name or id.
+        """
+        return self._machine(str(self._call("findMachine", nameOrId=name_or_id)))
+
+    def compose_machine_filename(
+        self, name: str, group: str, create_flags: str = "", base_folder: str = ""
+    ) -> str:
+        """Where the settings file of a machine goes."""
+        return text(
+            self._call(
+                "composeMachineFilename",
+                name=name,
+                group=group,
+                createFlags=create_flags,
+                baseFolder=base_folder,
+            )
+        )
+
+    def create_machine(
+        self, settings_file: str, name: str, groups: Sequence[str], os_type_id: str, flags: str = ""
+    ) -> Machine:
+        """A new machine in memory; it exists for others once it is saved and registered.
+
+        Args:
+            settings_file: Where its settings go, or an empty string for the usual place.
+            groups: Such as ``["/pytest-vbox"]``.
+            os_type_id: Such as ``Linux26_64``.
+            flags: Such as ``forceOverwrite=1`` or ``UUID=…``.
+        """
+        reference = self._call(
+            "createMachine",
+            settingsFile=settings_file,
+            name=name,
+            platform=PlatformArchitecture.X86,
+            groups=list(groups),
+            osTypeId=os_type_id,
+            flags=flags,
+            cipher="",
+            passwordId="",
+            password="",
+        )
+        return Machine(self.api, str(reference))
+
+    def register_machine(self, machine: Machine) -> None:
+        self._call("registerMachine", machine=machine.reference)
+
+    def open_medium(
+        self,
+        location: str,
+        device_type: DeviceType = DeviceType.HARD_DISK,
+        access_mode: AccessMode = AccessMode.READ_WRITE,
+        force_new_uuid: bool = False,
+    ) -> Medium:
+        """The medium of a file; the same object for the same file.
+
+        ``force_new_uuid`` writes into the user's file.
+        """
+        return Medium(
+            self.api,
+            str(
+                self._call(
+                    "openMedium",
+                    location=location,
+                    deviceType=device_type,
+                    accessMode=access_mode,
+                    forceNewUuid=force_new_uuid,
+                )
+            ),
+        )
+
+    def get_extra_data(self, key: str) -> str:
+        return text(self._call("getExtraData", key=key))
+
+    def set_extra_data(self, key: str, value: str) -> None:
+        self._call("setExtraData", key=key, value=value)
+
+    def _machine(self, reference: str) -> Machine:
+        machine = Machine(self.api, reference)
+        machine_id = machine.id
+        return Machine(self.api, reference, lambda: str(self._call("findMachine", nameOrId=machine_id)))

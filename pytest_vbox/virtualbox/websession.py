@@ -1,0 +1,203 @@
+"""The web session: logon, keep-alive, a new logon when the old one is lost, locks, and the end."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from pytest_vbox.deadline import Deadline
+from pytest_vbox.virtualbox import compat
+from pytest_vbox.virtualbox.api import Api, Wire
+from pytest_vbox.virtualbox.enums import LockType, MachineState, SessionState, VBoxEventType
+from pytest_vbox.virtualbox.errors import InvalidObjectReference, ServiceUnavailable, VirtualBoxError
+from pytest_vbox.virtualbox.machine import Machine, Session, unlocking
+from pytest_vbox.virtualbox.virtualbox import VirtualBox
+from pytest_vbox.virtualbox.wsdl import WsdlCache, WsdlError, distil, wanted_operations
+
+logger = logging.getLogger(__name__)
+
+#: The server ends a web session after 300 s without a call, unless it was told otherwise (``-t``).
+KEEP_ALIVE: Final = 60.0
+
+_STATE_EVENTS: Final = (VBoxEventType.ON_MACHINE_STATE_CHANGED, VBoxEventType.ON_SESSION_STATE_CHANGED)
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """Whom the service shall know us as. Empty where it runs without authentication."""
+
+    user: str = ""
+    password: str = field(default="", repr=False)
+
+
+class WebSession:
+    """A logged-on connection to one VirtualBox.
+
+    Use :func:`connect`; close it (or use it as a context manager) so that the server need not wait for its
+    own timeout to forget it.
+
+    Attributes:
+        virtualbox: The way to everything else.
+        version: VirtualBox's version, such as ``7.2.22_Debian``.
+        api_version: The version of its API as numbers, such as ``(7, 2)``.
+    """
+
+    def __init__(
+        self, api: Api, credentials: Credentials, reference: str, version: str, api_version: tuple[int, int]
+    ):
+        self.api = api
+        self.version = version
+        self.api_version = api_version
+        self._credentials = credentials
+        self._logon_lock = threading.Lock()
+        self.virtualbox = VirtualBox(api, reference, self._renew)
+        self._closed = threading.Event()
+        self._keeper = threading.Thread(target=self._keep_alive, name="pytest-vbox-keep-alive", daemon=True)
+        self._keeper.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Log off. A service that is gone already is no error here."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        with suppress(VirtualBoxError):
+            self.api.call("IWebsessionManager_logoff", refIVirtualBox=self.virtualbox.reference)
+        self.api.wire.close()
+
+    @contextmanager
+    def lock(self, machine: Machine, lock_type: LockType, deadline: Deadline) -> Iterator[Session]:
+        """Hold a lock on a machine for the length of the block.
+
+        Args:
+            machine: A registered machine.
+            lock_type: ``WRITE`` to change the settings of one that is off, ``SHARED`` for one that runs.
+            deadline: For how long to wait while another lock is being given back. (After a power-down a
+                machine stays locked for a moment.)
+
+        Raises:
+            OperationTimeout: It stayed locked.
+            VirtualBoxError: It cannot be locked.
+        """
+        if lock_type is LockType.WRITE:
+            self.wait_for_unlock(machine, deadline)
+        session = self.new_session()
+        machine.lock_machine(session, lock_type)
+        with unlocking(session):
+            yield session
+
+    def new_session(self) -> Session:
+        """A session object of its own for one lock."""
+        reference = self.api.call("IWebsessionManager_getSessionObject", refIVirtualBox=self.virtualbox.reference)
+        return Session(self.api, str(reference))
+
+    def wait_for_unlock(self, machine: Machine, deadline: Deadline) -> None:
+        """Wait until nobody holds a lock on a machine, its own process included.
+
+        Raises:
+            OperationTimeout: It stayed locked.
+        """
+        self.virtualbox.event_source.wait_until(
+            lambda: machine.session_state is SessionState.UNLOCKED,
+            _STATE_EVENTS,
+            deadline,
+            lambda: f"machine {machine.name} is still locked (session {machine.session_state}, {machine.state})",
+        )
+
+    def wait_for_state(
+        self, machine: Machine, states: frozenset[MachineState], deadline: Deadline
+    ) -> MachineState:
+        """Wait until a machine is in one of some states, and return which.
+
+        Raises:
+            OperationTimeout: It never was.
+        """
+        wanted = " or ".join(sorted(states))
+        self.virtualbox.event_source.wait_until(
+            lambda: machine.state in states,
+            _STATE_EVENTS,
+            deadline,
+            lambda: f"machine {machine.name} is {machine.state}, not {wanted}",
+        )
+        return machine.state
+
+    def _renew(self) -> str:
+        """A valid reference to IVirtualBox, logging on anew if need be; several threads may ask at once."""
+        with self._logon_lock:
+            reference = self.virtualbox.reference
+            try:
+                self.api.call("IVirtualBox_getAPIVersion", _this=reference)
+            except InvalidObjectReference:
+                reference = _logon(self.api, self._credentials)
+                self.virtualbox.reference = reference
+            return reference
+
+    def _keep_alive(self) -> None:
+        while not self._closed.wait(KEEP_ALIVE):
+            try:
+                self._renew()
+            except VirtualBoxError:
+                # The next call of the owner says so in its own words and can do something about it.
+                logger.debug("keep-alive failed", exc_info=True)
+
+
+def connect(
+    url: str, credentials: Credentials, *, cache: WsdlCache | None = None, ca: Path | None = None
+) -> WebSession:
+    """Log on to a VirtualBox web service.
+
+    Args:
+        url: Such as ``http://127.0.0.1:18083``.
+        credentials: User and password; empty for a service without authentication.
+        cache: Where distilled descriptions are kept, or None for no cache.
+        ca: A file with the certificate authority for ``https``, if it is not one the system knows.
+
+    Raises:
+        ServiceUnavailable: Nothing answers there, or no VirtualBox.
+        LogonRefused: User or password are wrong.
+        UnsupportedVersion: That VirtualBox is too old or too new.
+    """
+    wire = Wire(url, ca=str(ca) if ca else None)
+    try:
+        first = Api(wire, resources.files(__package__).joinpath("bootstrap.wsdl").read_bytes())
+        reference = _logon(first, credentials)
+        version = str(first.call("IVirtualBox_getVersion", _this=reference))
+        api_version = compat.check_version(version, str(first.call("IVirtualBox_getAPIVersion", _this=reference)))
+        revision = first.call("IVirtualBox_getRevision", _this=reference)
+        api = Api(wire, _description(wire, f"{version}r{revision}", cache))
+    except BaseException:
+        wire.close()
+        raise
+    return WebSession(api, credentials, reference, version, api_version)
+
+
+def _logon(api: Api, credentials: Credentials) -> str:
+    reference = api.call("IWebsessionManager_logon", username=credentials.user, password=credentials.password)
+    return str(reference)
+
+
+def _description(wire: Wire, version: str, cache: WsdlCache | None) -> bytes:
+    cached = cache.load(version) if cache is not None else None
+    if cached is not None:
+        return cached
+    try:
+        data = distil(wire.get_wsdl(), wanted_operations())
+    except WsdlError as error:
+        raise ServiceUnavailable(f"what {wire.url}?wsdl serves is {error}") from error
+    if cache is not None:
+        cache.store(version, data)
+    return data
