@@ -1,0 +1,56 @@
+"""From settings to a connected host: the service found or started, logged on, leftovers of the dead removed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pytest_vbox import places, service
+from pytest_vbox.machines import VirtualBoxHost
+from pytest_vbox.models import Catalogue
+from pytest_vbox.settings import Settings, load
+from pytest_vbox.virtualbox import Credentials, WsdlCache, connect
+
+PROFILES = "profiles"
+
+
+def connect_host(
+    settings: Settings | None = None, *, root: Path | None = None, run: str | None = None
+) -> VirtualBoxHost:
+    """Connect to VirtualBox.
+
+    Args:
+        settings: What the user set; by default what the environment says.
+        root: The folder whose ``profiles/`` holds the project's YAML; by default the working directory.
+        run: The id of the run, shared by all its workers.
+
+    Raises:
+        SettingsError: A setting cannot be used.
+        ModelError: The YAML is wrong.
+        VirtualBoxNotFound: There is no VirtualBox on this computer.
+        ServiceUnavailable: The service does not answer.
+        LogonRefused: User or password are wrong.
+        UnsupportedVersion: That VirtualBox is too old or too new.
+    """
+    settings = settings or load(root=root)
+    catalogue = load_catalogue(settings, root or Path.cwd())
+    state = places.state_folder()
+    endpoint = service.find(settings.url, state=state)
+    credentials = Credentials(endpoint.user or settings.user, endpoint.password or settings.login_password())
+    session = connect(endpoint.url, credentials, cache=WsdlCache(places.cache_folder() / "wsdl"), ca=settings.ca)
+    try:
+        host = VirtualBoxHost(session, settings, catalogue, state=state, url=endpoint.url, run=run)
+        host.clean_up_abandoned()
+    except BaseException:
+        session.close()
+        raise
+    return host
+
+
+def load_catalogue(settings: Settings, root: Path) -> Catalogue:
+    """Read the YAML: built-in, the user's, the project's, the options', later ones win.
+
+    Raises:
+        ModelError: With all that is wrong in all files.
+    """
+    folders = [places.config_folder(), root / PROFILES, *settings.profiles]
+    return Catalogue.load(folders, required=settings.profiles)

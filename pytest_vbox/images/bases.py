@@ -1,0 +1,222 @@
+"""Bases and their anchors.
+
+VirtualBox lets a medium be multi-attach only while it is in the registry of some machine, and that machine has
+to stay: so every base has an *anchor*, a machine that is never started. Its UUID is derived from the path of the
+base, so all runs and workers find the same one. (Measured on 7.2; see docs/explanation/bases.md.)
+
+The user's file is never written: differencing disks take every write, and nothing here ever deletes a base.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from pytest_vbox.deadline import Deadline
+from pytest_vbox.ownership import held
+from pytest_vbox.virtualbox import Machine, Medium, WebSession
+from pytest_vbox.virtualbox.enums import DeviceType, LockType, MediumState, MediumType, StorageBus
+from pytest_vbox.virtualbox.errors import InvalidObjectState, ObjectInUse, ObjectNotFound, VirtualBoxError
+
+GROUP: Final = "/pytest-vbox/bases"
+#: Extra data of an anchor: the file it anchors.
+BASE_KEY: Final = "pytest-vbox/base"
+_CONTROLLER: Final = "SATA"
+_ANCHORS: Final = uuid.UUID("6d3d0a43-6f64-5c25-9b39-0f8f3f9a1d57")
+
+
+class ImageError(Exception):
+    """An image cannot be used. Says which file, why, and the way out."""
+
+
+class Bases:
+    """The bases of one VirtualBox.
+
+    Args:
+        session: The connection to it.
+        state: The state folder, for the lock that all workers and runs share.
+        local: Whether VirtualBox runs on this computer, so that the file can be looked at directly.
+    """
+
+    def __init__(self, session: WebSession, state: Path, *, local: bool = True) -> None:
+        self._session = session
+        self._state = state
+        self._local = local
+
+    @contextmanager
+    def ready(self, disk: Path, kind: MediumType, deadline: Deadline) -> Iterator[Medium]:
+        """A base that machines can be attached to; for the length of the block nobody else touches it.
+
+        Args:
+            disk: The image's file, as VirtualBox sees it.
+            kind: ``MULTI_ATTACH`` or ``IMMUTABLE``.
+            deadline: For how long to wait while another worker holds it.
+
+        Raises:
+            ImageError: The file, or what VirtualBox knows of it, does not allow it.
+            Busy: Another process held it until the deadline.
+        """
+        location = str(disk)
+        if self._local:
+            location = _existing_file(disk)
+        with held(self._state, f"base {location}", deadline):
+            yield self._ensure(location, kind, deadline)
+
+    def _ensure(self, location: str, kind: MediumType, deadline: Deadline) -> Medium:
+        medium = self._open(location)
+        self._check(medium, location)
+        anchor = self._anchor(location)
+        if anchor is not None and medium.type is kind:
+            return medium
+        if medium.type is not MediumType.NORMAL and medium.children:
+            return self._shared_by_others(medium, location, kind)
+        try:
+            return self._anchored(medium, location, kind, anchor, deadline)
+        except (InvalidObjectState, ObjectInUse) as error:
+            raise ImageError(
+                f"image {location}: VirtualBox does not let it become {kind}: {error.text}\n"
+                "Close it in VirtualBox's media manager (keep the file), or use a copy of the file with a UUID "
+                f"of its own: VBoxManage clonemedium {location} copy.vdi"
+            ) from error
+
+    def _open(self, location: str) -> Medium:
+        try:
+            return self._session.virtualbox.open_medium(location)
+        except VirtualBoxError as error:
+            raise ImageError(_explain(location, error)) from error
+
+    def _check(self, medium: Medium, location: str) -> None:
+        state = medium.refresh_state()
+        if state is MediumState.INACCESSIBLE:
+            raise ImageError(f"image {location}: VirtualBox cannot use it: {medium.last_access_error}")
+        parent = medium.parent
+        if parent is not None:
+            raise ImageError(
+                f"image {location} is a differencing disk (its parent is {parent.location}), and not whole "
+                f"without it. Make a full copy and use that: VBoxManage clonemedium {location} whole.vdi"
+            )
+        if medium.type not in {MediumType.NORMAL, MediumType.MULTI_ATTACH, MediumType.IMMUTABLE}:
+            raise ImageError(
+                f"image {location} has the type {medium.type} in VirtualBox, which cannot be shared by machines. "
+                f"Set it back: VBoxManage modifymedium {location} --type normal"
+            )
+        users = self._users(medium, location) if medium.type is MediumType.NORMAL else []
+        if users:
+            raise ImageError(
+                f"image {location} is attached, writable, to machine {', '.join(users)}: what that machine writes "
+                "would go through to every test. Detach it there, or make a copy with a UUID of its own and use that: "
+                f"VBoxManage clonemedium {location} copy.vdi"
+            )
+
+    def _users(self, medium: Medium, location: str) -> list[str]:
+        names = []
+        for machine_id in medium.machine_ids:
+            try:
+                machine = self._session.virtualbox.find_machine(machine_id)
+                if machine.id != str(anchor_id(location)):
+                    names.append(f"{machine.name!r}")
+            except ObjectNotFound:
+                continue
+        return names
+
+    def _shared_by_others(self, medium: Medium, location: str, kind: MediumType) -> Medium:
+        if medium.type is kind:
+            return medium  # multi-attach in a registry of the user's own: good as it is, and not ours to move
+        raise ImageError(
+            f"image {location} is in use as {medium.type}, and cannot be {kind} at the same time. "
+            "Use one `attach:` for all images of this file, or a copy of the file with a UUID of its own: "
+            f"VBoxManage clonemedium {location} copy.vdi"
+        )
+
+    def _anchor(self, location: str) -> Machine | None:
+        try:
+            return self._session.virtualbox.find_machine(str(anchor_id(location)))
+        except ObjectNotFound:
+            return None
+
+    def _anchored(
+        self, medium: Medium, location: str, kind: MediumType, anchor: Machine | None, deadline: Deadline
+    ) -> Medium:
+        if anchor is None:
+            anchor = self._new_anchor(location)
+        else:
+            # A process that died half-way may have left it attached.
+            self._detach_all(anchor, deadline)
+        # Out of the global registry (and back to Normal), so that it goes into the one of its anchor.
+        medium.close()
+        medium = self._open(location)
+        # Attached once, saved, detached, saved: then the anchor's registry has it, and the type can be set.
+        with self._session.lock(anchor, LockType.WRITE, deadline) as session:
+            mutable = session.machine
+            mutable.attach_device(_CONTROLLER, 0, 0, DeviceType.HARD_DISK, medium)
+            mutable.save_settings()
+            mutable.detach_device(_CONTROLLER, 0, 0)
+            mutable.save_settings()
+        medium.type = kind
+        return medium
+
+    def _detach_all(self, anchor: Machine, deadline: Deadline) -> None:
+        with self._session.lock(anchor, LockType.WRITE, deadline) as session:
+            mutable = session.machine
+            for attachment in mutable.medium_attachments:
+                mutable.detach_device(attachment.controller, attachment.port, attachment.device)
+            mutable.save_settings()
+
+    def _new_anchor(self, location: str) -> Machine:
+        identity = anchor_id(location)
+        name = f"pytest-vbox base {Path(location).stem[:40]} {identity.hex[:8]}"
+        anchor = self._session.virtualbox.create_machine(
+            "", name, [GROUP], "Other_64", f"UUID={identity},forceOverwrite=1"
+        )
+        anchor.description = (
+            f"Keeps {location} ready for pytest-vbox. It is never started; removing it does no harm."
+        )
+        anchor.set_extra_data(BASE_KEY, location)
+        anchor.add_storage_controller(_CONTROLLER, StorageBus.SATA)
+        anchor.save_settings()
+        self._session.virtualbox.register_machine(anchor)
+        return anchor
+
+
+def anchor_id(location: str) -> uuid.UUID:
+    """The UUID of the anchor of a base."""
+    return uuid.uuid5(_ANCHORS, location)
+
+
+def _existing_file(disk: Path) -> str:
+    try:
+        resolved = disk.resolve(strict=True)
+    except FileNotFoundError:
+        raise ImageError(f"image {disk}: there is no such file. Correct `disk:`, or fetch the image") from None
+    except OSError as error:
+        raise ImageError(f"image {disk}: {error}") from error
+    if not resolved.is_file():
+        raise ImageError(f"image {disk} is not a file")
+    if not os.access(resolved, os.R_OK):
+        raise ImageError(f"image {disk}: no permission to read it. Try: chmod u+r {disk}")
+    return str(resolved)
+
+
+def _explain(location: str, error: VirtualBoxError) -> str:
+    text = error.text
+    if "already exists" in text and "UUID" in text:
+        return (
+            f"image {location} has the same UUID as another disk that VirtualBox knows: {text}\n"
+            "It is a plain copy of that file. Use the original, or give the copy a UUID of its own: "
+            f"VBoxManage internalcommands sethduuid {location}"
+        )
+    if "storage format" in text or "VERR_NOT_SUPPORTED" in text:
+        return (
+            f"image {location} is in no format that VirtualBox reads (VDI, VMDK, VHD, …): {text}\n"
+            f"Convert it: qemu-img convert -O vdi {location} image.vdi"
+        )
+    if "parent" in text.lower():
+        return (
+            f"image {location} is a differencing disk whose parent is missing: {text}\n"
+            "Use a full copy made where the parent still is: VBoxManage clonemedium … whole.vdi"
+        )
+    return f"image {location}: VirtualBox cannot open it: {text}"

@@ -1,0 +1,140 @@
+"""What a machine shows when something went wrong: its state, screen, serial console and VBox.log."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pytest_vbox.deadline import Deadline
+from pytest_vbox.machines.build import SERIAL_LOG
+from pytest_vbox.machines.power import PATIENCE, console
+from pytest_vbox.virtualbox import Machine, WebSession
+from pytest_vbox.virtualbox.enums import MachineState
+from pytest_vbox.virtualbox.errors import VirtualBoxError
+
+logger = logging.getLogger(__name__)
+
+_LOG_CHUNK: Final = 256 * 1024
+_LOG_LIMIT: Final = 8 * 1024 * 1024
+_SERIAL_LIMIT: Final = 8 * 1024 * 1024
+_LINES: Final = 15
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What could be found out; what could not is empty."""
+
+    state: str
+    screenshot: bytes
+    serial: str
+    log: str
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write everything there is into a folder, and return the files."""
+        files: list[Path] = []
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in (
+            ("screenshot.png", self.screenshot),
+            ("serial.log", self.serial.encode()),
+            ("VBox.log", self.log.encode()),
+        ):
+            if content:
+                (folder / name).write_bytes(content)
+                files.append(folder / name)
+        return files
+
+    def text(self) -> str:
+        """The last lines of each log, for an error message."""
+        return "\n".join(
+            (
+                f"machine state: {self.state}",
+                *_tail(
+                    "serial console",
+                    self.serial,
+                    "it said nothing; does the guest have a console on its first port?",
+                ),
+                *_tail("VBox.log", self.log, "there is none"),
+            )
+        )
+
+
+def diagnose(session: WebSession, machine: Machine, *, local: bool) -> Diagnosis:
+    """Find out what a machine shows. Never fails: what cannot be had is left empty.
+
+    Args:
+        session: The connection to VirtualBox.
+        machine: A registered machine, in any state.
+        local: Whether its files are on this computer.
+    """
+    try:
+        state = machine.state
+    except VirtualBoxError as error:
+        return Diagnosis(f"unknown ({error})", b"", "", "")
+    return Diagnosis(
+        str(state),
+        _try_screenshot(session, machine, state),
+        serial_log(machine) if local else "",
+        vbox_log(machine),
+    )
+
+
+def screenshot(session: WebSession, machine: Machine) -> bytes:
+    """A PNG of the first screen of a machine that runs.
+
+    Raises:
+        VirtualBoxError: There is no picture, for example since the machine is off.
+    """
+    with console(session, machine, Deadline(PATIENCE)) as running:
+        display = running.display
+        width, height = display.get_screen_resolution()
+        return display.take_screen_shot_to_array(0, width, height)
+
+
+def serial_log(machine: Machine) -> str:
+    """What the guest said on its first serial port, at most the last 8 MiB; control characters are shown."""
+    try:
+        path = Path(machine.settings_file_path).parent / SERIAL_LOG
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            file.seek(max(0, size - _SERIAL_LIMIT))
+            raw = file.read(_SERIAL_LIMIT)
+    except (OSError, VirtualBoxError):
+        return ""
+    text = raw.decode(errors="replace").replace("\r\n", "\n")
+    # A guest must not be able to drive the terminal of whoever reads its log.
+    return "".join(
+        letter if letter.isprintable() or letter in "\n\t" else f"\\x{ord(letter):02x}" for letter in text
+    )
+
+
+def vbox_log(machine: Machine, offset: int = 0) -> str:
+    """VBox.log of the newest start, from a byte on; empty if there is none."""
+    chunks: list[bytes] = []
+    try:
+        while sum(map(len, chunks)) < _LOG_LIMIT:
+            chunk = machine.read_log(0, offset + sum(map(len, chunks)), _LOG_CHUNK)
+            if not chunk:
+                break
+            chunks.append(chunk)
+    except VirtualBoxError:
+        logger.debug("no VBox.log", exc_info=True)
+    return b"".join(chunks).decode(errors="replace")
+
+
+def _try_screenshot(session: WebSession, machine: Machine, state: MachineState) -> bytes:
+    if not state.is_online:
+        return b""
+    try:
+        return screenshot(session, machine)
+    except VirtualBoxError:
+        logger.debug("no screenshot", exc_info=True)
+        return b""
+
+
+def _tail(name: str, text: str, otherwise: str) -> list[str]:
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        return [f"{name}: {otherwise}"]
+    return [f"{name}, last lines:", *(f"    {line[:200]}" for line in lines[-_LINES:])]

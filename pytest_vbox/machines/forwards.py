@@ -1,0 +1,136 @@
+"""Port forwards of one machine: reserved among all workers, checked after the start, released at the end."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+from pytest_vbox.deadline import Deadline
+from pytest_vbox.machines.build import SSH_RULE, nat_slot
+from pytest_vbox.machines.diagnosis import vbox_log
+from pytest_vbox.machines.errors import MachineError
+from pytest_vbox.machines.power import PATIENCE
+from pytest_vbox.models import MachineModel
+from pytest_vbox.ownership import PortLock, reserve_port
+from pytest_vbox.virtualbox import Machine, NATEngine, Redirect, WebSession
+from pytest_vbox.virtualbox.enums import LockType, NATProtocol
+
+# A port that cannot be bound does not stop a machine from starting; VirtualBox only says so in its log.
+_FAILED: Final = re.compile(r"failed to set up redirection of (\d+) to")
+_TRIES: Final = 5
+
+
+class Forwards:
+    """The forwards of one machine.
+
+    Args:
+        state: The state folder.
+        model: The machine's model.
+        bind: The address on the host that forwards listen on.
+    """
+
+    def __init__(self, state: Path, model: MachineModel, bind: str) -> None:
+        self._state = state
+        self._bind = bind
+        self._slot = nat_slot(model.hardware)
+        self._locks: dict[int, PortLock] = {}
+        self._fixed: dict[int, list[Redirect]] = {}
+        self._own: dict[str, Redirect] = {}
+        for slot, adapter in enumerate(model.hardware.network):
+            for rule in adapter.nat_rules if adapter is not None else ():
+                port = rule.host_port or self._reserve()
+                redirect = Redirect(
+                    rule.name,
+                    NATProtocol(rule.protocol.upper()),
+                    rule.host_ip,
+                    port,
+                    rule.guest_ip,
+                    rule.guest_port,
+                )
+                self._fixed.setdefault(slot, []).append(redirect)
+        if self._slot is not None:
+            self._own[SSH_RULE] = self._new(SSH_RULE, model.image.ssh_port, NATProtocol.TCP)
+
+    @property
+    def ssh_port(self) -> int | None:
+        """The host's port that leads to the guest's SSH server, or None without an adapter behind NAT."""
+        rule = self._own.get(SSH_RULE)
+        return rule.host_port if rule is not None else None
+
+    @property
+    def rules(self) -> dict[int, list[Redirect]]:
+        """All rules, by the slot of their adapter."""
+        rules = {slot: list(redirects) for slot, redirects in self._fixed.items()}
+        if self._slot is not None:
+            rules.setdefault(self._slot, []).extend(self._own.values())
+        return rules
+
+    def add(self, session: WebSession, machine: Machine, guest_port: int, protocol: str) -> int:
+        """Forward one more port, of a running machine or of one that is off. Returns the host's port."""
+        if self._slot is None:
+            raise MachineError(
+                f"{machine.name} has no network adapter behind NAT to forward port {guest_port} through"
+            )
+        if not 0 < guest_port < 65536:
+            raise ValueError(f"guest_port must be between 1 and 65535, not {guest_port}")
+        kind = NATProtocol(protocol.upper())
+        same = next((r for r in self.rules[self._slot] if (r.guest_port, r.protocol) == (guest_port, kind)), None)
+        if same is not None:
+            return same.host_port
+        name = f"forward-{protocol}-{guest_port}"
+        self._own[name] = self._new(name, guest_port, kind)
+        self._change(session, machine, add=self._own[name])
+        if machine.state.is_online:
+            self.check(session, machine, Deadline(PATIENCE))
+        return self._own[name].host_port
+
+    def check(self, session: WebSession, machine: Machine, deadline: Deadline) -> None:
+        """See in the log that VirtualBox could bind every port; give our own rules another port if not.
+
+        Raises:
+            MachineError: A port that the model fixes is taken, or no port could be had.
+        """
+        offset = 0
+        for _ in range(_TRIES):
+            log = vbox_log(machine, offset)
+            offset += len(log.encode())
+            failed = {int(match.group(1)) for match in _FAILED.finditer(log)}
+            for redirect in (rule for rules in self._fixed.values() for rule in rules if rule.host_port in failed):
+                raise MachineError(
+                    f"port {redirect.host_port} of the host, which the hardware's rule {redirect.name!r} wants, is "
+                    "taken by another program; use host_port: 0 and Machine.forward() to learn which one it became"
+                )
+            taken = [rule for rule in self._own.values() if rule.host_port in failed]
+            if not taken:
+                return
+            for rule in taken:
+                self._own[rule.name] = self._new(rule.name, rule.guest_port, rule.protocol)
+                self._change(session, machine, remove=rule.name, add=self._own[rule.name])
+            if deadline.expired:
+                break
+        raise MachineError(f"{machine.name}: VirtualBox could not bind a port for {len(taken)} forwards")
+
+    def release(self) -> None:
+        """Let others have the ports."""
+        for lock in self._locks.values():
+            lock.release()
+        self._locks.clear()
+
+    def _change(self, session: WebSession, machine: Machine, *, add: Redirect, remove: str | None = None) -> None:
+        kind = LockType.SHARED if machine.state.is_online else LockType.WRITE
+        with session.lock(machine, kind, Deadline(PATIENCE)) as held:
+            mutable = held.machine
+            engine: NATEngine = mutable.get_network_adapter(self._slot or 0).nat_engine
+            if remove is not None:
+                engine.remove_redirect(remove)
+            engine.add_redirect(add)
+            mutable.save_settings()
+
+    def _new(self, name: str, guest_port: int, protocol: NATProtocol) -> Redirect:
+        return Redirect(name, protocol, self._bind, self._reserve(), "", guest_port)
+
+    def _reserve(self) -> int:
+        lock = reserve_port(self._state, self._bind or "0.0.0.0")  # noqa: S104 - for a remote host
+        self._locks[lock.port] = lock
+        return lock.port

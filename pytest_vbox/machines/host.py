@@ -1,0 +1,281 @@
+"""One VirtualBox, connected: makes machines and takes them away again."""
+
+from __future__ import annotations
+
+import logging
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+from urllib.parse import urlsplit
+
+from pytest_vbox.deadline import Deadline
+from pytest_vbox.guest import Login, load_key
+from pytest_vbox.images import Bases
+from pytest_vbox.machines import build, removal
+from pytest_vbox.machines.forwards import Forwards
+from pytest_vbox.machines.machine import Machine
+from pytest_vbox.machines.plan import Owner, Plan, machine_name
+from pytest_vbox.models import Catalogue
+from pytest_vbox.ownership import Entry, Ledger, abandoned
+from pytest_vbox.settings import Settings
+from pytest_vbox.virtualbox import Machine as ApiMachine
+from pytest_vbox.virtualbox import VirtualBox, WebSession
+from pytest_vbox.virtualbox.enums import MediumType
+from pytest_vbox.virtualbox.errors import VirtualBoxError
+
+logger = logging.getLogger(__name__)
+
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+_KINDS: Final = {"multiattach": MediumType.MULTI_ATTACH, "immutable": MediumType.IMMUTABLE}
+
+
+class VirtualBoxHost:
+    """A connected VirtualBox, and everything pytest-vbox made in it.
+
+    Use :func:`pytest_vbox.connect`, or the ``vbox_host`` fixture.
+
+    Args:
+        session: The logged-on connection.
+        settings: What the user set.
+        catalogue: The images and hardware profiles.
+        state: The state folder.
+        url: The web service's address.
+        run: The id of the run, shared by all its workers.
+    """
+
+    def __init__(
+        self,
+        session: WebSession,
+        settings: Settings,
+        catalogue: Catalogue,
+        *,
+        state: Path,
+        url: str,
+        run: str | None = None,
+    ) -> None:
+        self.session = session
+        self.settings = settings
+        self.catalogue = catalogue
+        self.url = url
+        self._state = state
+        self.run = run or uuid.uuid4().hex
+        name = urlsplit(url).hostname or "localhost"
+        self.local = name in _LOOPBACK
+        #: Where forwarded ports are reached.
+        self.address = "127.0.0.1" if self.local else name
+        self._ledger = Ledger(state, self.run)
+        self._bases = Bases(session, state, local=self.local)
+        self._machines: dict[str, Machine] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # What it is
+
+    @property
+    def api(self) -> VirtualBox:
+        """The typed VirtualBox underneath."""
+        return self.session.virtualbox
+
+    @property
+    def version(self) -> str:
+        """VirtualBox's version."""
+        return self.session.version
+
+    @property
+    def capacity(self) -> tuple[int, int]:
+        """The host's memory in MiB and its processor cores."""
+        host = self.api.host
+        return host.memory_size, host.processor_online_count
+
+    @property
+    def machines(self) -> tuple[Machine, ...]:
+        """The machines that this process made and that are still there."""
+        return tuple(self._machines.values())
+
+    @property
+    def identity(self) -> str:
+        """Which VirtualBox this is, whatever address its service has: computer and configuration folder."""
+        return f"{self.address}:{self.api.home_folder}"
+
+    # Machines
+
+    def machine(
+        self,
+        image: str | None = None,
+        profile: str | None = None,
+        *,
+        name: str | None = None,
+        hardware: Mapping[str, object] | None = None,
+        start: bool = True,
+        boot_timeout: float | None = None,
+        test: str = "",
+    ) -> Machine:
+        """Make a machine; it stays until :meth:`remove` or :meth:`close`.
+
+        Args:
+            image: The name of an image; by default the one that is set, else the only one.
+            profile: The name of a hardware profile; by default the one that is set, else ``small``.
+            name: A wish for its name, which is made unique.
+            hardware: Keys of the hardware model that come over the profile's.
+            start: Start it, and wait for SSH.
+            boot_timeout: Seconds from power-on to SSH; by default the image's, else the option's.
+            test: The id of the test it is for.
+
+        Raises:
+            ModelError: No such image or profile, or wrong hardware; before anything is touched.
+            KeyUnusable: The image's private key cannot be used; before anything is touched.
+            ImageError: The image's disk cannot be used.
+            BootError: The machine did not come up. It is gone again, unless it is to be kept.
+        """
+        model = self.catalogue.machine(image or self.settings.image, profile or self.settings.profile, hardware)
+        if model.image.private_key is not None:
+            load_key(model.image.private_key)
+        timeout = boot_timeout or model.image.boot_timeout or self.settings.boot_timeout
+        wish = name or test.rpartition("::")[2] or model.image_name
+        plan = Plan(machine_name(wish), model, Owner(self.run, test), timeout)
+        api, forwards = self._create(plan)
+        machine = Machine(self, plan, api, forwards)
+        self._machines[plan.id] = machine
+        if start:
+            try:
+                machine.start()
+            except BaseException as error:
+                self._remove_after(machine, error)
+                raise
+        return machine
+
+    def remove(self, machine: Machine) -> None:
+        """Take a machine away: switched off, unregistered, its own files deleted. Twice does no harm.
+
+        Raises:
+            VirtualBoxError: VirtualBox refused. The machine stays in the ledger, for the next run to remove.
+        """
+        machine._disconnect()
+        removal.remove(self.session, machine.id)
+        self._forget(machine)
+
+    def keep(self, machine: Machine) -> str:
+        """Let a machine live on after the run. Returns how to enter it and how to remove it."""
+        self._ledger.strike(machine.id)
+        self._machines.pop(machine.id, None)
+        login = machine._plan.model.image
+        enter = "it has no SSH"
+        if machine._forwards.ssh_port is not None:
+            host, port = machine.address
+            key = f" -i {login.private_key}" if login.private_key else ""
+            enter = f"ssh -p {port}{key} -o StrictHostKeyChecking=no {login.user}@{host}"
+        return (
+            f"kept machine {machine.name}: {enter}; "
+            f"remove it: VBoxManage controlvm {machine.name} poweroff; VBoxManage unregistervm {machine.name} --delete"
+        )
+
+    def replace(self, machine: Machine) -> tuple[Plan, ApiMachine, Forwards]:
+        """Remove a machine and make a new one from the same plan, not started yet."""
+        old = machine._plan
+        plan = replace(
+            old, id=str(uuid.uuid4()), name=machine_name(re.sub(r"^pytest-|-[0-9a-f]{8}$", "", old.name))
+        )
+        api, forwards = self._create(plan)
+        self.remove(machine)
+        self._machines[plan.id] = machine
+        return plan, api, forwards
+
+    def clean_up_abandoned(self) -> list[str]:
+        """Remove what processes that died have left in this VirtualBox. Returns the names of the machines.
+
+        What cannot be removed stays written down, for the next time.
+        """
+        removed: list[str] = []
+        identity = self.identity
+        with abandoned(self._state) as ledgers:
+            for ledger in ledgers:
+                for entry in [entry for entry in ledger.entries if entry.host == identity]:
+                    try:
+                        if removal.remove(self.session, entry.id):
+                            removed.append(entry.name)
+                        elif self.local:
+                            removal.remove_folder(self.session, entry.name)
+                        ledger.strike(entry)
+                    except VirtualBoxError:
+                        logger.warning("could not remove the abandoned machine %s", entry.name, exc_info=True)
+        return removed
+
+    def close(self) -> None:
+        """Remove every machine that is left and log off.
+
+        Raises:
+            VirtualBoxError: A machine could not be removed (the first; the others were tried too).
+        """
+        errors: list[VirtualBoxError] = []
+        for machine in self.machines:
+            try:
+                self.remove(machine)
+            except VirtualBoxError as error:
+                errors.append(error)
+        self._ledger.close()
+        self.session.close()
+        if errors:
+            raise errors[0]
+
+    # For machines
+
+    def login(self, plan: Plan) -> Login:
+        """How to log in to a guest."""
+        image = plan.model.image
+        return Login(
+            user=image.user,
+            password=image.password.get_secret_value() if image.password else None,
+            private_key=image.private_key,
+            sudo_password=image.sudo_password.get_secret_value() if image.sudo_password else None,
+            host_key=image.host_key,
+        )
+
+    def artifacts_folder(self, plan: Plan) -> Path:
+        """Where what a machine showed is saved."""
+        return self.settings.artifacts / plan.name
+
+    def _create(self, plan: Plan) -> tuple[ApiMachine, Forwards]:
+        deadline = Deadline(plan.boot_timeout)
+        forwards = Forwards(self._state, plan.model, "127.0.0.1" if self.local else "")
+        self._ledger.add(Entry(plan.id, plan.name, self.identity, plan.owner.test))
+        try:
+            with self._bases.ready(plan.model.image.disk, _KINDS[plan.model.image.attach], deadline) as base:
+                machine = build.create(self.session, plan, forwards.rules)
+                build.attach_disk(self.session, machine, plan, base, deadline)
+        except BaseException as error:
+            forwards.release()
+            self._remove_half_made(plan, error)
+            raise
+        return machine, forwards
+
+    def _remove_half_made(self, plan: Plan, error: BaseException) -> None:
+        try:
+            if not removal.remove(self.session, plan.id) and self.local:
+                removal.remove_folder(self.session, plan.name)
+            self._ledger.strike(plan.id)
+        except VirtualBoxError as second:
+            error.add_note(f"(then removing the half-made machine {plan.name} failed too: {second})")
+
+    def _remove_after(self, machine: Machine, error: BaseException) -> None:
+        if self.settings.keep != "never" and isinstance(error, Exception):
+            error.add_note(self.keep(machine))
+            return
+        try:
+            self.remove(machine)
+        except VirtualBoxError as second:
+            error.add_note(f"(then removing the machine {machine.name} failed too: {second})")
+
+    def _forget(self, machine: Machine) -> None:
+        machine._forwards.release()
+        self._ledger.strike(machine.id)
+        self._machines.pop(machine.id, None)

@@ -1,0 +1,447 @@
+"""The machine a test gets: the VirtualBox machine and the SSH connection in one object."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from pytest_vbox import guest
+from pytest_vbox.deadline import Deadline
+from pytest_vbox.guest import Condition, Connection, GuestError
+from pytest_vbox.machines import diagnosis, keyboard, power
+from pytest_vbox.machines.errors import BootError, MachineError
+from pytest_vbox.machines.forwards import Forwards
+from pytest_vbox.machines.plan import Plan
+from pytest_vbox.settings import Reset
+from pytest_vbox.virtualbox import Machine as ApiMachine
+from pytest_vbox.virtualbox.enums import LockType, MachineState, VBoxEventType
+from pytest_vbox.virtualbox.errors import VirtualBoxError
+
+if TYPE_CHECKING:
+    import paramiko
+
+    from pytest_vbox.machines.host import VirtualBoxHost
+
+_SSH: Final = "ssh"
+
+
+class Machine:
+    """One VirtualBox machine, made for a test and gone after it.
+
+    Got from the ``vbox_machine`` fixture, or from :meth:`pytest_vbox.machines.VirtualBoxHost.machine`.
+
+    Attributes:
+        name: Its name in VirtualBox.
+        image: The name of its image.
+        profile: The name of its hardware profile.
+        api: The typed VirtualBox machine underneath, for what this class does not have.
+    """
+
+    def __init__(self, host: VirtualBoxHost, plan: Plan, api: ApiMachine, forwards: Forwards) -> None:
+        self._host = host
+        self._plan = plan
+        self._forwards = forwards
+        self._connection: Connection | None = None
+        self._host_key: str | None = None
+        self.api = api
+
+    def __repr__(self) -> str:
+        return f"<Machine {self.name} ({self.image}, {self.profile})>"
+
+    # What it is
+
+    @property
+    def name(self) -> str:
+        """Its name in VirtualBox, with the test's name in it."""
+        return self._plan.name
+
+    @property
+    def id(self) -> str:
+        """Its UUID in VirtualBox."""
+        return self._plan.id
+
+    @property
+    def image(self) -> str:
+        """The name of its image."""
+        return self._plan.model.image_name
+
+    @property
+    def profile(self) -> str:
+        """The name of its hardware profile."""
+        return self._plan.model.profile_name
+
+    @property
+    def state(self) -> MachineState:
+        """Its state, asked of VirtualBox now."""
+        return self.api.state
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port that its SSH server is reached at.
+
+        Raises:
+            MachineError: Its hardware has no adapter behind NAT.
+        """
+        port = self._forwards.ssh_port
+        if port is None:
+            raise MachineError(f"{self.name} has no network adapter behind NAT, so no way for SSH")
+        return self._host.address, port
+
+    # In the guest
+
+    @property
+    def ssh(self) -> paramiko.SSHClient:
+        """A connected ``paramiko.SSHClient``."""
+        return self._connected.ssh
+
+    @property
+    def sftp(self) -> paramiko.SFTPClient:
+        """A connected ``paramiko.SFTPClient``."""
+        return self._connected.sftp
+
+    def run(
+        self,
+        command: str | Sequence[str],
+        *,
+        check: bool = True,
+        timeout: float | None = 300,
+        sudo: bool = False,
+        input: str | bytes | None = None,  # noqa: A002 - as subprocess.run calls it
+        env: Mapping[str, str] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command in the guest and wait for its end.
+
+        Args:
+            command: A list is quoted; a string goes to the user's shell.
+            check: Raise an error unless its exit status is 0.
+            timeout: Seconds it may take; None for no limit.
+            sudo: Run it as root.
+            input: What it reads.
+            env: Environment variables to add.
+            cwd: The folder to run in.
+
+        Raises:
+            CommandError: A ``subprocess.CalledProcessError`` that shows stdout and stderr.
+            CommandTimeout: A ``subprocess.TimeoutExpired``; the command was killed.
+            ConnectionLost: The guest went away meanwhile.
+        """
+        return guest.run(
+            self._connected, command, check=check, timeout=timeout, sudo=sudo, input=input, env=env, cwd=cwd
+        )
+
+    def put(self, local: str | os.PathLike[str], remote: str) -> None:
+        """Copy a file or a folder into the guest; into an existing folder it goes under its own name."""
+        guest.put(self._connected, local, remote)
+
+    def get(self, remote: str, local: str | os.PathLike[str]) -> None:
+        """Copy a file or a folder out of the guest."""
+        guest.get(self._connected, remote, local)
+
+    def wait_for(self, condition: Condition | Callable[[], object], timeout: float = 60) -> None:
+        """Wait until something holds in the guest.
+
+        Args:
+            condition: One of ``pytest_vbox.guest``'s (``PortOpen(80)``, ``FileExists("/x")``,
+                ``CommandSucceeds("…")``), or a function that returns something true in the end.
+            timeout: Seconds.
+
+        Raises:
+            WaitTimeout: It did not; says what was seen last.
+        """
+        guest.wait_for(self._connected, condition, Deadline(timeout))
+
+    def reconnect(self, timeout: float | None = None) -> None:
+        """Drop the SSH connection and make a new one, as soon as the guest lets us.
+
+        Args:
+            timeout: Seconds; by default as long as a boot may take.
+        """
+        self._disconnect()
+        self._boot_phase(_SSH, Deadline(timeout or self._plan.boot_timeout), self._connect)
+
+    # Power
+
+    def start(self) -> None:
+        """Start the machine (or go on from its saved state) and wait for SSH.
+
+        Raises:
+            BootError: It did not come up; says how far it came, and what it showed.
+        """
+        deadline = Deadline(self._plan.boot_timeout)
+        self._boot_phase("launch", deadline, self._launch)
+        self._boot_phase("forward", deadline, self._check_forwards)
+        if self._forwards.ssh_port is not None:
+            self._boot_phase(_SSH, deadline, self._connect)
+
+    def power_off(self) -> None:
+        """Pull the plug. A machine that is off already stays so."""
+        self._disconnect()
+        power.power_off(self._host.session, self.api)
+
+    def shutdown(self, timeout: float = 60) -> None:
+        """Press the power button, and wait until the guest has switched itself off.
+
+        Args:
+            timeout: Seconds the guest may take.
+
+        Raises:
+            OperationTimeout: It did not react; ``power_off()`` will do.
+        """
+        self._disconnect()
+        deadline = Deadline(timeout)
+        with power.console(self._host.session, self.api, deadline) as running:
+            running.power_button()
+        self._host.session.wait_for_state(self.api, power.OFF, deadline)
+        self._host.session.wait_for_unlock(self.api, deadline)
+
+    def reboot(self, timeout: float = 60) -> None:
+        """Shut the guest down, start it again, and wait for SSH.
+
+        Args:
+            timeout: Seconds the guest may take to shut down.
+        """
+        self.shutdown(timeout)
+        self.start()
+
+    def pause(self) -> None:
+        """Freeze the machine; its connection is kept."""
+        with power.console(self._host.session, self.api, Deadline(power.PATIENCE)) as running:
+            running.pause()
+
+    def resume(self) -> None:
+        """Let a paused machine go on."""
+        with power.console(self._host.session, self.api, Deadline(power.PATIENCE)) as running:
+            running.resume()
+
+    def suspend(self) -> None:
+        """Save the machine's state and switch it off; ``start()`` goes on from there."""
+        self._disconnect()
+        deadline = Deadline(power.PATIENCE)
+        with self._host.session.lock(self.api, LockType.SHARED, deadline) as held:
+            held.machine.save_state().wait(deadline)
+        self._host.session.wait_for_unlock(self.api, deadline)
+
+    # Pristine again
+
+    def snapshot(self, name: str) -> None:
+        """Take a snapshot; of a running machine, its memory is in it too.
+
+        Args:
+            name: What ``restore`` will call it.
+        """
+        deadline = Deadline(power.PATIENCE)
+        running = self.state.is_online
+        with self._host.session.lock(self.api, LockType.SHARED if running else LockType.WRITE, deadline) as held:
+            held.machine.take_snapshot(name).wait(deadline)
+
+    def restore(self, name: str) -> None:
+        """Go back to a snapshot: disk and, if it ran then, memory; then it runs again, newly connected."""
+        self.power_off()
+        deadline = Deadline(power.PATIENCE)
+        with self._host.session.lock(self.api, LockType.WRITE, deadline) as held:
+            mutable = held.machine
+            mutable.restore_snapshot(mutable.find_snapshot(name)).wait(deadline)
+        if self.state is MachineState.SAVED:
+            self.start()
+
+    def reset(self, mode: Reset | str | None = None) -> None:
+        """Make the machine as good as new: what the tests wrote is gone, and it is booted again.
+
+        The object stays the same, with a new connection.
+
+        Args:
+            mode: ``disk`` empties its differencing disk, ``fresh`` replaces it by a new machine (other name,
+                other UUID). Default: the option ``--vbox-reset``.
+        """
+        mode = Reset(mode) if mode is not None else self._host.settings.reset
+        self.power_off()
+        # A new disk may have a new host key, made at its first boot.
+        self._host_key = None
+        if mode is Reset.FRESH or self.api.snapshot_count:
+            self._plan, self.api, self._forwards = self._host.replace(self)
+        else:
+            self._empty_disk()
+        self.start()
+
+    def _empty_disk(self) -> None:
+        if self.state in {MachineState.SAVED, MachineState.ABORTED_SAVED}:
+            with self._host.session.lock(self.api, LockType.WRITE, Deadline(power.PATIENCE)) as held:
+                held.machine.discard_saved_state()
+        for attachment in self.api.medium_attachments:
+            medium = attachment.medium
+            if medium is not None and medium.parent is not None:
+                medium.reset().wait(Deadline(power.PATIENCE))
+
+    # Network
+
+    def forward(self, guest_port: int, protocol: str = "tcp") -> tuple[str, int]:
+        """Make a port of the guest reachable, while it runs.
+
+        Args:
+            guest_port: The port in the guest.
+            protocol: ``tcp`` or ``udp``.
+
+        Returns:
+            Host and port to connect to. Asking again for the same port gives the same.
+        """
+        return self._host.address, self._forwards.add(self._host.session, self.api, guest_port, protocol)
+
+    def ip(self, slot: int = 0, timeout: float = 30) -> str:
+        """The IPv4 address of an adapter, from the guest properties (needs Guest Additions in the guest).
+
+        Args:
+            slot: The adapter's slot in the hardware model.
+            timeout: Seconds to wait until the guest says.
+
+        Raises:
+            MachineError: It did not.
+        """
+        mac = self.api.get_network_adapter(slot).mac_address
+        found: list[str] = []
+
+        def look() -> bool:
+            found[:] = [address for address in [self._ip_of(mac)] if address]
+            return bool(found)
+
+        try:
+            self._host.session.virtualbox.event_source.wait_until(
+                look,
+                [VBoxEventType.ON_GUEST_PROPERTY_CHANGED],
+                Deadline(timeout),
+                lambda: f"no address for the adapter {mac} in slot {slot}",
+            )
+        except VirtualBoxError as error:
+            raise MachineError(
+                f"{self.name}: {error.text}. Do the Guest Additions (VBoxService) run in the guest?"
+            ) from error
+        return found[0]
+
+    def _ip_of(self, mac: str) -> str:
+        # The guest numbers its interfaces in its own way, so the MAC address decides.
+        base = "/VirtualBox/GuestInfo/Net"
+        count = self.guest_property(f"{base}/Count")
+        for index in range(int(count) if count.isdigit() else 0):
+            if self.guest_property(f"{base}/{index}/MAC").upper() == mac.upper():
+                return self.guest_property(f"{base}/{index}/V4/IP")
+        return ""
+
+    # What it shows
+
+    def screenshot(self, path: str | os.PathLike[str] | None = None) -> bytes:
+        """A PNG of its first screen.
+
+        Args:
+            path: Where to write it too.
+        """
+        picture = diagnosis.screenshot(self._host.session, self.api)
+        if path is not None:
+            Path(path).write_bytes(picture)
+        return picture
+
+    def serial_log(self) -> str:
+        """What the guest said on its first serial port since the machine was made.
+
+        Raises:
+            MachineError: VirtualBox is on another computer.
+        """
+        if not self._host.local:
+            raise MachineError(f"the serial log of {self.name} is on {self._host.address}, not on this computer")
+        return diagnosis.serial_log(self.api)
+
+    def send_keys(self, text: str) -> None:
+        r"""Type a text on the machine's (US) keyboard; ``\n`` is Enter."""
+        codes = list(keyboard.scancodes(text))
+        with power.console(self._host.session, self.api, Deadline(power.PATIENCE)) as running:
+            board = running.keyboard
+            while codes:
+                # The keyboard's buffer is small; it says how much it took.
+                taken = board.put_scancodes(codes[:16])
+                codes = codes[taken:]
+
+    def guest_property(self, name: str) -> str:
+        """A guest property's value, or the empty string."""
+        return self.api.get_guest_property_value(name)
+
+    def set_guest_property(self, name: str, value: str) -> None:
+        """Set a guest property; the guest sees it with ``VBoxControl guestproperty get``."""
+        with self._host.session.lock(
+            self.api, LockType.SHARED if self.state.is_online else LockType.WRITE, Deadline(power.PATIENCE)
+        ) as held:
+            held.machine.set_guest_property(name, value)
+
+    def diagnose(self) -> diagnosis.Diagnosis:
+        """State, screen, serial console and VBox.log, as far as they can be had."""
+        return diagnosis.diagnose(self._host.session, self.api, local=self._host.local)
+
+    # Inside
+
+    @property
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            raise MachineError(f"{self.name} is not connected (it is {self.state}); start() it, or reconnect()")
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _launch(self, deadline: Deadline) -> None:
+        power.launch(self._host.session, self.api, deadline)
+
+    def _check_forwards(self, deadline: Deadline) -> None:
+        self._forwards.check(self._host.session, self.api, deadline)
+
+    def _connect(self, deadline: Deadline) -> None:
+        self._connection = guest.connect(
+            self.address,
+            self._host.login(self._plan),
+            deadline,
+            known_host_key=self._host_key,
+            on_wait=self._check_alive,
+        )
+        self._host_key = self._connection.host_key
+
+    def _check_alive(self) -> None:
+        state = self.state
+        if state not in power.RUNNING | {MachineState.STARTING, MachineState.RESTORING}:
+            raise MachineError(f"the machine went to state {state} by itself while it was expected to boot")
+
+    def _boot_phase(self, phase: str, deadline: Deadline, step: Callable[[Deadline], None]) -> None:
+        try:
+            step(deadline)
+        except (VirtualBoxError, GuestError, MachineError) as error:
+            raise self._boot_error(phase, deadline, error) from error
+
+    def _boot_error(self, phase: str, deadline: Deadline, error: Exception) -> BootError:
+        shown = self.diagnose()
+        folder = self._host.artifacts_folder(self._plan)
+        files = shown.save(folder)
+        picture = next((file for file in files if file.suffix == ".png"), None)
+        report = "\n".join(
+            (
+                f"machine {self.name} (image {self.image}, profile {self.profile}) did not come up",
+                f"phase: {phase}, after {deadline.elapsed:.1f} s of at most {deadline.seconds:g} s",
+                f"reason: {error}",
+                shown.text(),
+                *(f"saved: {file}" for file in files),
+                _advice(phase, error),
+            )
+        )
+        return BootError(self.name, phase, deadline.elapsed, report, picture)
+
+
+def _advice(phase: str, error: Exception) -> str:
+    text = str(error)
+    if phase == "launch":
+        if re.search(r"VT-x|AMD-V|VERR_VMX|VERR_SVM|vboxdrv|VERR_VM_DRIVER", text):
+            return "try: pytest-vbox needs VirtualBox's kernel driver and hardware virtualisation on the host"
+        return "try: VBoxManage startvm for this image by hand; VBox.log above says what VirtualBox missed"
+    if isinstance(error, guest.LoginRefused | guest.HostKeyMismatch | guest.KeyUnusable):
+        return "try: compare the image's user, password, private_key and host_key with what is in the guest"
+    return "try: look at the screenshot and the serial console; a slow guest needs a longer --vbox-boot-timeout"

@@ -1,0 +1,57 @@
+"""A plan: everything decided about a machine before VirtualBox hears of it."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from dataclasses import dataclass, field
+from typing import Final
+
+from pytest_vbox.models import MachineModel
+
+GROUP: Final = "/pytest-vbox"
+#: Prefix of the extra data by which a machine says whose it is.
+EXTRA_DATA: Final = "pytest-vbox"
+_NAME_LENGTH: Final = 48
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who a machine is made for.
+
+    Attributes:
+        run: The id of the run, shared by all its workers.
+        test: The test's id, or an empty string outside of tests.
+    """
+
+    run: str
+    test: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a machine will be: its identity, and what it is made from.
+
+    Attributes:
+        id: Its UUID, chosen here so that it can be written down before the machine exists.
+        name: Its name in VirtualBox.
+        model: Image and hardware, merged.
+        owner: Who it is for.
+        boot_timeout: Seconds from power-on to SSH.
+    """
+
+    name: str
+    model: MachineModel
+    owner: Owner
+    boot_timeout: float
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+
+def machine_name(wish: str) -> str:
+    """A unique name that is safe in paths, shells and terminals, with as much of the wish in it as fits.
+
+    Args:
+        wish: The test's name, or what the user asked for; any text at all.
+    """
+    safe = re.sub(r"[^A-Za-z0-9_-]+", "-", wish).strip("-")[:_NAME_LENGTH].strip("-")
+    return f"pytest-{safe or 'machine'}-{uuid.uuid4().hex[:8]}"

@@ -1,0 +1,74 @@
+"""Switching a machine on and off, whatever state it is in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from pytest_vbox.deadline import Deadline
+from pytest_vbox.virtualbox import Console, Machine, Session, WebSession
+from pytest_vbox.virtualbox.enums import LockType, MachineState
+from pytest_vbox.virtualbox.errors import InvalidObjectState, InvalidVmState, VirtualBoxError
+
+#: Seconds within which VirtualBox itself has to finish what is not the guest's business.
+PATIENCE: Final = 60.0
+OFF: Final = frozenset(
+    {MachineState.POWERED_OFF, MachineState.ABORTED, MachineState.SAVED, MachineState.ABORTED_SAVED}
+)
+RUNNING: Final = frozenset({MachineState.RUNNING, MachineState.PAUSED})
+
+
+def launch(session: WebSession, machine: Machine, deadline: Deadline) -> None:
+    """Start the machine's process, headless; its progress alone tells whether it came up.
+
+    Raises:
+        VirtualBoxError: It did not, with VirtualBox's own words.
+    """
+    session.wait_for_unlock(machine, deadline)
+    spawned = session.new_session()
+    try:
+        machine.launch_vm_process(spawned, "headless").wait(deadline)
+    except BaseException as error:
+        _unlock_quietly(spawned, error)
+        raise
+    spawned.unlock_machine()
+    spawned.release()
+
+
+def _unlock_quietly(spawned: Session, error: BaseException) -> None:
+    try:
+        spawned.unlock_machine()
+    except VirtualBoxError as second:
+        # Nothing was locked when the start itself failed; anything else the reader may want to know.
+        if not isinstance(second, InvalidObjectState):
+            error.add_note(f"(then giving the session back failed too: {second})")
+
+
+@contextmanager
+def console(session: WebSession, machine: Machine, deadline: Deadline) -> Iterator[Console]:
+    """The console of a machine that runs, for the length of the block."""
+    with session.lock(machine, LockType.SHARED, deadline) as held:
+        yield held.console
+
+
+def power_off(session: WebSession, machine: Machine, deadline: Deadline | None = None) -> None:
+    """Pull the plug, whatever the machine is doing, and wait until nobody holds it any more.
+
+    Raises:
+        VirtualBoxError: It cannot be switched off.
+        OperationTimeout: It did not come to rest in time.
+    """
+    deadline = deadline or Deadline(PATIENCE)
+    state = machine.state
+    if state in {MachineState.STARTING, MachineState.RESTORING, MachineState.SAVING, MachineState.STOPPING}:
+        state = session.wait_for_state(machine, OFF | RUNNING | {MachineState.STUCK}, deadline)
+    if state not in OFF:
+        try:
+            with console(session, machine, deadline) as running:
+                running.power_down().wait(deadline)
+        except (InvalidVmState, InvalidObjectState):
+            # It went off by itself between the question and the command.
+            if machine.state.is_online:
+                raise
+    session.wait_for_unlock(machine, deadline)

@@ -1,0 +1,56 @@
+"""Taking a machine away: switched off, unregistered, and only its own files deleted."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from pytest_vbox.deadline import Deadline
+from pytest_vbox.machines.plan import EXTRA_DATA, GROUP
+from pytest_vbox.machines.power import PATIENCE, power_off
+from pytest_vbox.virtualbox import Machine, Medium, WebSession
+from pytest_vbox.virtualbox.enums import CleanupMode
+from pytest_vbox.virtualbox.errors import ObjectNotFound
+
+
+def remove(session: WebSession, machine_id: str) -> bool:
+    """Remove a machine by its UUID, with what was made for it. No base image is touched, ever.
+
+    Returns:
+        Whether there was such a machine.
+
+    Raises:
+        VirtualBoxError: VirtualBox refused; what is left is still written in the ledger.
+    """
+    try:
+        machine = session.virtualbox.find_machine(machine_id)
+    except ObjectNotFound:
+        return False
+    power_off(session, machine)
+    folder = _folder(machine.settings_file_path)
+    media = machine.unregister(CleanupMode.FULL)
+    machine.delete_config([medium for medium in media if _is_own(medium, folder)]).wait(Deadline(PATIENCE))
+    return True
+
+
+def is_ours(machine: Machine) -> bool:
+    """Whether a machine says of itself that pytest-vbox made it, by what it holds and not by its name."""
+    return GROUP in machine.groups and bool(machine.get_extra_data(f"{EXTRA_DATA}/run"))
+
+
+def remove_folder(session: WebSession, name: str) -> None:
+    """Delete the folder of a machine that was never registered, on this computer."""
+    folder = _folder(session.virtualbox.compose_machine_filename(name, GROUP))
+    if Path(folder).name == name:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_own(medium: Medium, folder: str) -> bool:
+    """Whether a medium was made for the machine: a difference to another, in the machine's own folder."""
+    kind = PureWindowsPath if "\\" in folder else PurePosixPath
+    return medium.parent is not None and kind(folder) in kind(medium.location).parents
+
+
+def _folder(settings_file: str) -> str:
+    kind = PureWindowsPath if "\\" in settings_file else PurePosixPath
+    return str(kind(settings_file).parent)

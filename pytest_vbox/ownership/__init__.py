@@ -1,0 +1,9 @@
+"""What belongs to whom: the ledger of things a run made, and locks that hold over all workers and runs.
+
+Knows nothing of images and hardware models.
+"""
+
+from pytest_vbox.ownership.ledger import Entry, Ledger, abandoned
+from pytest_vbox.ownership.locks import Busy, PortLock, held, reserve_port
+
+__all__ = ["Busy", "Entry", "Ledger", "PortLock", "abandoned", "held", "reserve_port"]

@@ -1,0 +1,295 @@
+"""What a user set: command line, then environment, then ini, then default, in one frozen object.
+
+Knows nothing of pytest: the plugin hands in what pytest parsed, :func:`pytest_vbox.connect` only the environment.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+ENVIRONMENT_PREFIX: Final = "PYTEST_VBOX_"
+
+
+class SettingsError(ValueError):
+    """A setting has a value that cannot be used. Says which, where it came from and what would be right."""
+
+
+class Mode(StrEnum):
+    """What becomes of machine tests where VirtualBox cannot be used."""
+
+    AUTO = "auto"
+    REQUIRE = "require"
+    OFF = "off"
+
+
+class Reset(StrEnum):
+    """How a machine is made pristine again."""
+
+    DISK = "disk"
+    FRESH = "fresh"
+
+
+class Keep(StrEnum):
+    """Which machines are left for inspection."""
+
+    NEVER = "never"
+    FAILED = "failed"
+    ALWAYS = "always"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that can be set. The fields are the options without ``--vbox-``, with underscores."""
+
+    mode: Mode = Mode.AUTO
+    url: str | None = None
+    user: str = ""
+    password_file: Path | None = None
+    password: str = field(default="", repr=False)
+    ca: Path | None = None
+    image: str | None = None
+    profile: str | None = None
+    profiles: tuple[Path, ...] = ()
+    reset: Reset = Reset.DISK
+    boot_timeout: float = 300.0
+    keep: Keep = Keep.NEVER
+    artifacts: Path = Path(".pytest_vbox")
+
+    def login_password(self) -> str:
+        """The web service's password: from the environment, else the first line of the file.
+
+        Raises:
+            SettingsError: The file cannot be read.
+        """
+        if self.password or self.password_file is None:
+            return self.password
+        try:
+            return self.password_file.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"--vbox-password-file: cannot read {self.password_file}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Option:
+    """One setting: where it may be given, how it is read, and what ``--help`` says.
+
+    Attributes:
+        name: The field of :class:`Settings`.
+        parse: Makes the text into a value; raises ``ValueError`` with a sentence.
+        help: For ``--help`` and the reference page.
+        metavar: What the value is called there.
+        flag: The option on the command line, or None if it may not be given there.
+        choices: The allowed values, if they are few.
+        repeatable: May be given several times.
+    """
+
+    name: str
+    parse: Callable[[str], object]
+    help: str
+    metavar: str | None = None
+    flag: str | None = None
+    choices: tuple[str, ...] = ()
+    repeatable: bool = False
+
+    @property
+    def ini(self) -> str:
+        """The key in the ini file."""
+        return "vbox" if self.name == "mode" else f"vbox_{self.name}"
+
+    @property
+    def environment(self) -> str:
+        """The environment variable."""
+        return ENVIRONMENT_PREFIX + self.name.upper()
+
+
+def _url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("expected an address such as http://127.0.0.1:18083 or https://host:18083")
+    if parts.username or parts.password:
+        raise ValueError("user and password do not belong into the address; use --vbox-user and a password file")
+    return text.rstrip("/")
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < 86400:
+        raise ValueError("expected a number of seconds greater than 0, such as 300")
+    return seconds
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
+
+
+def _one_of(kind: type[StrEnum]) -> Callable[[str], StrEnum]:
+    def parse(text: str) -> StrEnum:
+        try:
+            return kind(text)
+        except ValueError:
+            raise ValueError(f"expected one of {', '.join(kind)}") from None
+
+    return parse
+
+
+def _values(kind: type[StrEnum]) -> tuple[str, ...]:
+    return tuple(entry.value for entry in kind)
+
+
+OPTIONS: Final[tuple[Option, ...]] = (
+    Option(
+        "mode",
+        _one_of(Mode),
+        "What to do where VirtualBox cannot be used: auto skips machine tests and says why, require makes "
+        "them errors, off skips all machine tests. Default: auto.",
+        flag="--vbox",
+        choices=_values(Mode),
+    ),
+    Option(
+        "url",
+        _url,
+        "Address of a VirtualBox web service that runs already. Without it the plugin uses the one on "
+        "port 18083 of this computer, or starts its own.",
+        metavar="URL",
+        flag="--vbox-url",
+    ),
+    Option("user", str, "User for the web service.", metavar="NAME", flag="--vbox-user"),
+    Option(
+        "password_file",
+        _path,
+        "File whose first line is the password for the web service. "
+        "(Or set PYTEST_VBOX_PASSWORD; a password never belongs on a command line.)",
+        metavar="FILE",
+        flag="--vbox-password-file",
+    ),
+    Option("password", str, "Password for the web service, from the environment only."),
+    Option(
+        "ca",
+        _path,
+        "Certificate authority (PEM) for a web service over https, if the system does not know it.",
+        metavar="FILE",
+        flag="--vbox-ca",
+    ),
+    Option(
+        "image",
+        str,
+        "Image for tests that name none. Default: the only image, if there is just one.",
+        metavar="NAME",
+        flag="--vbox-image",
+    ),
+    Option(
+        "profile",
+        str,
+        "Hardware profile for tests that name none. Default: small.",
+        metavar="NAME",
+        flag="--vbox-profile",
+    ),
+    Option(
+        "profiles",
+        _path,
+        "A further folder with YAML files of images and hardware profiles; may be given several times, "
+        "later ones win. Default: profiles/ under the rootdir.",
+        metavar="DIR",
+        flag="--vbox-profiles",
+        repeatable=True,
+    ),
+    Option(
+        "reset",
+        _one_of(Reset),
+        "What Machine.reset() does: disk gives the machine an empty differencing disk and boots it again, "
+        "fresh replaces it by a new machine. Default: disk.",
+        flag="--vbox-reset",
+        choices=_values(Reset),
+    ),
+    Option(
+        "boot_timeout",
+        _seconds,
+        "Seconds from power-on to a working SSH connection. Default: 300.",
+        metavar="S",
+        flag="--vbox-boot-timeout",
+    ),
+    Option(
+        "keep",
+        _one_of(Keep),
+        "Leave machines for inspection, and say how to enter them: never, after failed tests, or always. "
+        "Default: never.",
+        flag="--vbox-keep",
+        choices=_values(Keep),
+    ),
+    Option(
+        "artifacts",
+        _path,
+        "Folder for screenshots, serial logs and VBox.log of machines in failed tests. Default: .pytest_vbox/.",
+        metavar="DIR",
+        flag="--vbox-artifacts",
+    ),
+)
+
+
+def load(
+    command_line: Mapping[str, object] | None = None,
+    ini: Mapping[str, object] | None = None,
+    environ: Mapping[str, str] | None = None,
+    root: Path | None = None,
+) -> Settings:
+    """Put the settings together.
+
+    Args:
+        command_line: Field name to text (or list of texts), for the options that were given.
+        ini: The same from the ini file.
+        environ: The environment; by default this process's.
+        root: What relative paths in the ini file, and the defaults, are relative to; by default the working
+            directory, which is what paths on the command line and in the environment are relative to anyway.
+
+    Raises:
+        SettingsError: A value cannot be used; it names the option as the user wrote it.
+    """
+    environ = os.environ if environ is None else environ
+    root = root or Path.cwd()
+    values: dict[str, Any] = {}
+    for option in OPTIONS:
+        given = _find(option, command_line or {}, ini or {}, environ)
+        if given is not None:
+            source, texts, base = given
+            parsed = [_parse(option, source, text, root if base else Path.cwd()) for text in texts]
+            values[option.name] = tuple(parsed) if option.repeatable else parsed[-1]
+    values.setdefault("artifacts", root / ".pytest_vbox")
+    known = {entry.name for entry in fields(Settings)}
+    return Settings(**{name: value for name, value in values.items() if name in known})
+
+
+def _find(
+    option: Option, command_line: Mapping[str, object], ini: Mapping[str, object], environ: Mapping[str, str]
+) -> tuple[str, Sequence[str], bool] | None:
+    """Where an option was given: its name there, the texts, and whether paths are relative to the ini file."""
+    given = command_line.get(option.name)
+    if option.flag is not None and given not in (None, []):
+        return option.flag, _texts(given), False
+    text = environ.get(option.environment, "")
+    if text:
+        return option.environment, text.split(os.pathsep) if option.repeatable else [text], False
+    given = ini.get(option.name)
+    if given not in (None, "", []):
+        return f"ini key {option.ini}", _texts(given), True
+    return None
+
+
+def _texts(given: object) -> list[str]:
+    return [str(entry) for entry in given] if isinstance(given, list | tuple) else [str(given)]
+
+
+def _parse(option: Option, source: str, text: str, base: Path) -> object:
+    try:
+        value = option.parse(text)
+    except ValueError as error:
+        raise SettingsError(f"{source}: {text!r} cannot be used: {error}") from None
+    return base / value if isinstance(value, Path) else value
