@@ -1,0 +1,30 @@
+"""Hardware profiles and images: what they may say, where they are read from, and how they make a machine.
+
+The room knows nothing of pytest, VirtualBox's API or SSH. ``Catalogue.load`` reads the YAML files of some folders,
+``Catalogue.machine`` merges a profile, an image and a test's overrides into a ``MachineModel``, and whatever is
+wrong is told by one ``ModelError`` with file, line and key of each problem. A key is a field of a model: checks,
+error messages, the JSON Schema and the tables of the reference page all come from there.
+"""
+
+from pytest_vbox.models.catalogue import DEFAULT_PROFILE, Catalogue
+from pytest_vbox.models.hardware import Hardware
+from pytest_vbox.models.image import Image
+from pytest_vbox.models.machine import MachineModel
+from pytest_vbox.models.network import NatRule, NetworkAdapter
+from pytest_vbox.models.problems import ModelError, Problem
+from pytest_vbox.models.schema import json_schema
+from pytest_vbox.models.storage import StorageController
+
+__all__ = [
+    "DEFAULT_PROFILE",
+    "Catalogue",
+    "Hardware",
+    "Image",
+    "MachineModel",
+    "ModelError",
+    "NatRule",
+    "NetworkAdapter",
+    "Problem",
+    "StorageController",
+    "json_schema",
+]

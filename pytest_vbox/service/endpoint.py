@@ -1,0 +1,167 @@
+"""Find the web service to use; start a private one if there is none."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+from pytest_vbox.deadline import Deadline
+from pytest_vbox.ownership import held
+from pytest_vbox.service.installation import VirtualBoxUnusable, find_installation
+from pytest_vbox.service.record import Lease, Process, Record
+
+#: Where VirtualBox's service listens if it is started without options.
+USUAL_PORT: Final = 18083
+_START_TIMEOUT: Final = 60.0
+_LOG_LINES: Final = 10
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A web service, and how to log on to it (empty where that is the user's to say)."""
+
+    url: str
+    user: str = ""
+    password: str = field(default="", repr=False)
+    lease: Lease | None = field(default=None, repr=False, compare=False)
+
+    def release(self) -> None:
+        """Say that the service is not used any more; a private one ends itself some time after the last user."""
+        if self.lease is not None:
+            self.lease.release()
+
+
+def find(url: str | None, *, state: Path, usual_port: int = USUAL_PORT) -> Endpoint:
+    """The service to use: the one named, else the one on the usual port, else a private one.
+
+    Args:
+        url: What the user named, or None.
+        state: The state folder.
+        usual_port: The port to look at on this computer.
+
+    Raises:
+        VirtualBoxNotFound: There is no VirtualBox here.
+        VirtualBoxUnusable: There is, but its service cannot run.
+        Busy: Another process was starting the private service for too long.
+    """
+    if url is not None:
+        return Endpoint(url)
+    if answers("127.0.0.1", usual_port):
+        return Endpoint(f"http://127.0.0.1:{usual_port}")
+    deadline = Deadline(_START_TIMEOUT)
+    with held(state, "service", deadline):
+        # The lease first: from here on the keeper of a running service will not end it.
+        lease = Lease(state)
+        try:
+            record = _running(state) or _start(state, deadline)
+        except BaseException:
+            lease.release()
+            raise
+    return Endpoint(record.url, record.user, record.password, lease)
+
+
+def answers(host: str, port: int, timeout: float = 2.0) -> bool:
+    """Whether a VirtualBox web service answers at an address (only the start of its description is read)."""
+    connection = http.client.HTTPConnection(host, port, timeout=timeout)
+    try:
+        connection.request("GET", "/?wsdl")
+        reply = connection.getresponse()
+        return reply.status == http.client.OK and b"virtualbox.org" in reply.read(4096)
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def stop(state: Path) -> bool:
+    """End the private service, whoever uses it. Returns whether there was one."""
+    with held(state, "service", Deadline(_START_TIMEOUT)):
+        record = Record.read(state)
+        if record is None:
+            return False
+        _end(record.keeper)
+        _end(record.service)
+        Record.erase(state)
+    return True
+
+
+def _running(state: Path) -> Record | None:
+    record = Record.read(state)
+    if record is None:
+        return None
+    host, _, port = record.url.removeprefix("http://").partition(":")
+    if record.keeper.find() and record.service.find() and answers(host, int(port), timeout=10.0):
+        return record
+    # Its keeper was killed, or it hangs: nobody would end it any more, so it is ended here.
+    _end(record.keeper)
+    _end(record.service)
+    Record.erase(state)
+    return None
+
+
+def _end(identity: Process) -> None:
+    process = identity.find()
+    if process is None:
+        return
+    process.terminate()
+    try:
+        process.wait(10)
+    except psutil.TimeoutExpired:
+        process.kill()
+
+
+def _start(state: Path, deadline: Deadline) -> Record:
+    installation = find_installation()
+    installation.check_driver()
+    log = state / "service.log"
+    with log.open("wb") as output:
+        keeper = subprocess.Popen(
+            [sys.executable, "-m", "pytest_vbox.service.keeper", str(state), *vars(installation).values()],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=state,
+            env=_environment(),
+            **_detached(),
+        )
+    pause = threading.Event()
+    while not (record := Record.read(state)):
+        pause.wait(0.05)  # nothing tells of a file that another process writes
+        if keeper.poll() is not None or deadline.expired:
+            _end_unready(keeper)
+            tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:])
+            raise VirtualBoxUnusable(
+                f"VirtualBox's web service did not start ({deadline.elapsed:.0f} s); the end of {log}:\n{tail}"
+            )
+    return record
+
+
+def _end_unready(keeper: subprocess.Popen[bytes]) -> None:
+    if keeper.poll() is None:
+        keeper.terminate()
+        keeper.wait(10)
+
+
+def _environment() -> dict[str, str]:
+    """The environment for a process that outlives this one: without what belongs to a single pytest run."""
+    unwanted = ("PYTEST_CURRENT_TEST", "PYTEST_XDIST", "COV_CORE_")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
+    environment["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)
+    return environment
+
+
+def _detached() -> Mapping[str, Any]:
+    """Out of the terminal's process group, so that Ctrl-C in a test run does not end what other runs use."""
+    if sys.platform == "win32":
+        flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
+        return {"creationflags": flags}
+    return {"start_new_session": True}

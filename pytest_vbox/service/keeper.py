@@ -1,0 +1,112 @@
+"""The keeper: a small process that runs the private web service and ends it when nobody uses it any more.
+
+    python -m pytest_vbox.service.keeper STATE VBOXMANAGE VBOXWEBSRV
+
+Started by :mod:`pytest_vbox.service.endpoint`, and on its own from then on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Final
+
+from pytest_vbox.deadline import Deadline
+from pytest_vbox.ownership import held, reserve_port
+from pytest_vbox.service.endpoint import answers
+from pytest_vbox.service.installation import Installation
+from pytest_vbox.service.record import Process, Record, in_use
+
+_HOST: Final = "127.0.0.1"
+_USER: Final = "pytest-vbox"
+#: Seconds without a user after which the service is ended.
+IDLE: Final = 600.0
+_LOOK: Final = 5.0
+_START_TIMEOUT: Final = 45.0
+
+
+def keep(state: Path, installation: Installation, idle: float) -> int:
+    """Start the service, write it down, and end it once it was idle for long enough. Returns an exit code."""
+    password = secrets.token_urlsafe(32)
+    # Only its hash is ever on a command line.
+    digest = hashlib.sha256(password.encode()).hexdigest()
+    installation.run("setextradata", "global", f"VBoxAuthSimple/users/{_USER}", digest)
+    port = reserve_port(state, _HOST)
+    service = _start(installation, port.port)
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    try:
+        if not _wait_until_it_answers(service, port.port):
+            return 1
+        record = Record(
+            url=f"http://{_HOST}:{port.port}",
+            user=_USER,
+            password=password,
+            keeper=Process.of(os.getpid()),
+            service=Process.of(service.pid),
+        )
+        record.write(state)
+        _wait_until_idle(state, service, stopping, idle)
+        return 0
+    finally:
+        service.terminate()
+        service.wait(30)
+        port.release()
+
+
+def _start(installation: Installation, port: int) -> subprocess.Popen[bytes]:
+    arguments = ["-H", _HOST, "-p", str(port), "-A", "VBoxAuthSimple", "-t", "300", "-k", "10000"]
+    return subprocess.Popen([installation.vboxwebsrv, *arguments], stdin=subprocess.DEVNULL)
+
+
+def _wait_until_it_answers(service: subprocess.Popen[bytes], port: int) -> bool:
+    deadline = Deadline(_START_TIMEOUT)
+    pause = threading.Event()
+    while not answers(_HOST, port):
+        if service.poll() is not None:
+            print(f"vboxwebsrv ended with exit code {service.returncode}", flush=True)  # noqa: T201 - our log
+            return False
+        if deadline.expired:
+            print(f"vboxwebsrv did not answer within {deadline.elapsed:.0f} s", flush=True)  # noqa: T201 - our log
+            return False
+        pause.wait(0.05)
+    return True
+
+
+def _wait_until_idle(
+    state: Path, service: subprocess.Popen[bytes], stopping: threading.Event, idle: float
+) -> None:
+    """Come back when the service has ended, when nobody used it for so long, or when asked to stop."""
+    unused = Deadline(idle)
+    while service.poll() is None and not stopping.wait(min(_LOOK, idle)):
+        if in_use(state):
+            unused = Deadline(idle)
+        elif unused.expired and _retire(state):
+            return
+    if not stopping.is_set():
+        Record.erase(state)
+
+
+def _retire(state: Path) -> bool:
+    """Erase the record, unless somebody came in the last moment; nobody new can find the service then."""
+    with held(state, "service", Deadline(None)):
+        if in_use(state):
+            return False
+        Record.erase(state)
+        return True
+
+
+def main() -> int:
+    state, vboxmanage, vboxwebsrv = sys.argv[1:4]
+    idle = float(os.environ.get("PYTEST_VBOX_SERVICE_IDLE", IDLE))
+    return keep(Path(state), Installation(vboxmanage, vboxwebsrv), idle)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""What is written down of the private service, for all processes of the user; and who uses it."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Self
+
+import psutil
+from filelock import FileLock, Timeout
+
+_NAME = "service.json"
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process, told from a later one of the same number by when it was started."""
+
+    pid: int
+    started: float
+
+    @classmethod
+    def of(cls, pid: int) -> Self:
+        return cls(pid, psutil.Process(pid).create_time())
+
+    def find(self) -> psutil.Process | None:
+        """The process, or None if it has ended."""
+        try:
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.started) < 1 and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return None
+        return process if same else None
+
+
+@dataclass(frozen=True)
+class Record:
+    """The private service as it runs. The file holds its password, so only the user may read it."""
+
+    url: str
+    user: str
+    password: str = field(repr=False)
+    keeper: Process
+    service: Process
+
+    @classmethod
+    def read(cls, state: Path) -> Self | None:
+        """What is written down, or None if there is nothing, or nothing that makes sense."""
+        try:
+            document = json.loads((state / _NAME).read_text(encoding="utf-8"))
+            return cls(
+                url=document["url"],
+                user=document["user"],
+                password=document["password"],
+                keeper=Process(**document["keeper"]),
+                service=Process(**document["service"]),
+            )
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def write(self, state: Path) -> None:
+        """Write it down, readable only for the user from the first moment."""
+        temporary = state / f"{_NAME}.{uuid.uuid4().hex[:8]}"
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(asdict(self), file)
+        temporary.replace(state / _NAME)
+
+    @staticmethod
+    def erase(state: Path) -> None:
+        (state / _NAME).unlink(missing_ok=True)
+
+
+class Lease:
+    """Says that this process uses the private service; given back by the operating system when it dies."""
+
+    def __init__(self, state: Path) -> None:
+        folder = _leases(state)
+        self._lock = FileLock(folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}.lock")
+        self._lock.acquire(timeout=0)
+
+    def release(self) -> None:
+        self._lock.release()
+        Path(self._lock.lock_file).unlink(missing_ok=True)
+
+
+def in_use(state: Path) -> bool:
+    """Whether any process holds a lease; those of dead ones are swept away."""
+    for path in _leases(state).glob("*.lock"):
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        lock.release()
+        path.unlink(missing_ok=True)
+    return False
+
+
+def _leases(state: Path) -> Path:
+    folder = state / "leases"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
