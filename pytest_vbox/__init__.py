@@ -32,6 +32,6 @@ def connect(settings: Settings | None = None, *, root: Path | None = None) -> Vi
         SettingsError, ModelError, VirtualBoxError: See :func:`pytest_vbox.hosts.connect_host`.
     """
     # zeep and paramiko take a while to import, and most pytest runs need neither.
-    from pytest_vbox.hosts import connect_host  # noqa: PLC0415
+    from pytest_vbox.hosts import connect_host
 
     return connect_host(settings, root=root)

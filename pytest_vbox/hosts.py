@@ -5,16 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from pytest_vbox import places, service
+from pytest_vbox.catalogues import load_catalogue
 from pytest_vbox.machines import VirtualBoxHost
-from pytest_vbox.models import Catalogue
 from pytest_vbox.settings import Settings, load
 from pytest_vbox.virtualbox import Credentials, WsdlCache, connect
 
-PROFILES = "profiles"
-
 
 def connect_host(
-    settings: Settings | None = None, *, root: Path | None = None, run: str | None = None
+    settings: Settings | None = None,
+    *,
+    root: Path | None = None,
+    run: str | None = None,
+    ssh_key: Path | None = None,
+    artifacts: Path | None = None,
 ) -> VirtualBoxHost:
     """Connect to VirtualBox.
 
@@ -22,6 +25,8 @@ def connect_host(
         settings: What the user set; by default what the environment says.
         root: The folder whose ``profiles/`` holds the project's YAML; by default the working directory.
         run: The id of the run, shared by all its workers.
+        ssh_key: A private key to log in with instead of the images' own.
+        artifacts: Where what machines show is saved; by default as set.
 
     Raises:
         SettingsError: A setting cannot be used.
@@ -36,21 +41,28 @@ def connect_host(
     state = places.state_folder()
     endpoint = service.find(settings.url, state=state)
     credentials = Credentials(endpoint.user or settings.user, endpoint.password or settings.login_password())
-    session = connect(endpoint.url, credentials, cache=WsdlCache(places.cache_folder() / "wsdl"), ca=settings.ca)
     try:
-        host = VirtualBoxHost(session, settings, catalogue, state=state, url=endpoint.url, run=run)
+        session = connect(
+            endpoint.url, credentials, cache=WsdlCache(places.cache_folder() / "wsdl"), ca=settings.ca
+        )
+    except BaseException:
+        endpoint.release()
+        raise
+    try:
+        host = VirtualBoxHost(
+            session,
+            settings,
+            catalogue,
+            state=state,
+            url=endpoint.url,
+            run=run,
+            ssh_key=ssh_key,
+            artifacts=artifacts,
+            on_close=endpoint.release,
+        )
         host.clean_up_abandoned()
     except BaseException:
         session.close()
+        endpoint.release()
         raise
     return host
-
-
-def load_catalogue(settings: Settings, root: Path) -> Catalogue:
-    """Read the YAML: built-in, the user's, the project's, the options', later ones win.
-
-    Raises:
-        ModelError: With all that is wrong in all files.
-    """
-    folders = [places.config_folder(), root / PROFILES, *settings.profiles]
-    return Catalogue.load(folders, required=settings.profiles)

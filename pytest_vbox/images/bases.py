@@ -108,7 +108,7 @@ class Bases:
         if users:
             raise ImageError(
                 f"image {location} is attached, writable, to machine {', '.join(users)}: what that machine writes "
-                "would go through to every test. Detach it there, or make a copy with a UUID of its own and use that: "
+                "would go through to every test. Detach it there, or use a copy with a UUID of its own: "
                 f"VBoxManage clonemedium {location} copy.vdi"
             )
 

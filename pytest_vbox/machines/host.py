@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -18,10 +18,10 @@ from pytest_vbox.images import Bases
 from pytest_vbox.machines import build, removal
 from pytest_vbox.machines.forwards import Forwards
 from pytest_vbox.machines.machine import Machine
-from pytest_vbox.machines.plan import Owner, Plan, machine_name
+from pytest_vbox.machines.plan import Owner, Plan, machine_name, safe_name
 from pytest_vbox.models import Catalogue
 from pytest_vbox.ownership import Entry, Ledger, abandoned
-from pytest_vbox.settings import Settings
+from pytest_vbox.settings import Keep, Reset, Settings
 from pytest_vbox.virtualbox import Machine as ApiMachine
 from pytest_vbox.virtualbox import VirtualBox, WebSession
 from pytest_vbox.virtualbox.enums import MediumType
@@ -45,6 +45,9 @@ class VirtualBoxHost:
         state: The state folder.
         url: The web service's address.
         run: The id of the run, shared by all its workers.
+        ssh_key: A private key to log in with instead of the images' own.
+        artifacts: Where what machines show is saved; by default as set.
+        on_close: Called when everything is gone.
     """
 
     def __init__(
@@ -56,12 +59,18 @@ class VirtualBoxHost:
         state: Path,
         url: str,
         run: str | None = None,
+        ssh_key: Path | None = None,
+        artifacts: Path | None = None,
+        on_close: Callable[[], None] = lambda: None,
     ) -> None:
         self.session = session
         self.settings = settings
         self.catalogue = catalogue
         self.url = url
         self._state = state
+        self._ssh_key = ssh_key
+        self._artifacts = artifacts or settings.artifacts
+        self._on_close = on_close
         self.run = run or uuid.uuid4().hex
         name = urlsplit(url).hostname or "localhost"
         self.local = name in _LOOPBACK
@@ -116,6 +125,7 @@ class VirtualBoxHost:
         *,
         name: str | None = None,
         hardware: Mapping[str, object] | None = None,
+        reset: Reset | str | None = None,
         start: bool = True,
         boot_timeout: float | None = None,
         test: str = "",
@@ -127,6 +137,7 @@ class VirtualBoxHost:
             profile: The name of a hardware profile; by default the one that is set, else ``small``.
             name: A wish for its name, which is made unique.
             hardware: Keys of the hardware model that come over the profile's.
+            reset: What its ``reset()`` does; by default what is set.
             start: Start it, and wait for SSH.
             boot_timeout: Seconds from power-on to SSH; by default the image's, else the option's.
             test: The id of the test it is for.
@@ -138,11 +149,13 @@ class VirtualBoxHost:
             BootError: The machine did not come up. It is gone again, unless it is to be kept.
         """
         model = self.catalogue.machine(image or self.settings.image, profile or self.settings.profile, hardware)
-        if model.image.private_key is not None:
-            load_key(model.image.private_key)
+        key = self._ssh_key or model.image.private_key
+        if key is not None:
+            load_key(key)
         timeout = boot_timeout or model.image.boot_timeout or self.settings.boot_timeout
         wish = name or test.rpartition("::")[2] or model.image_name
-        plan = Plan(machine_name(wish), model, Owner(self.run, test), timeout)
+        mode = self.settings.reset if reset is None else Reset(reset)
+        plan = Plan(machine_name(wish), model, Owner(self.run, test), timeout, mode)
         api, forwards = self._create(plan)
         machine = Machine(self, plan, api, forwards)
         self._machines[plan.id] = machine
@@ -176,7 +189,8 @@ class VirtualBoxHost:
             enter = f"ssh -p {port}{key} -o StrictHostKeyChecking=no {login.user}@{host}"
         return (
             f"kept machine {machine.name}: {enter}; "
-            f"remove it: VBoxManage controlvm {machine.name} poweroff; VBoxManage unregistervm {machine.name} --delete"
+            f"remove it: VBoxManage controlvm {machine.name} poweroff; "
+            f"VBoxManage unregistervm {machine.name} --delete"
         )
 
     def replace(self, machine: Machine) -> tuple[Plan, ApiMachine, Forwards]:
@@ -224,6 +238,7 @@ class VirtualBoxHost:
                 errors.append(error)
         self._ledger.close()
         self.session.close()
+        self._on_close()
         if errors:
             raise errors[0]
 
@@ -235,14 +250,14 @@ class VirtualBoxHost:
         return Login(
             user=image.user,
             password=image.password.get_secret_value() if image.password else None,
-            private_key=image.private_key,
+            private_key=self._ssh_key or image.private_key,
             sudo_password=image.sudo_password.get_secret_value() if image.sudo_password else None,
             host_key=image.host_key,
         )
 
-    def artifacts_folder(self, plan: Plan) -> Path:
-        """Where what a machine showed is saved."""
-        return self.settings.artifacts / plan.name
+    def artifacts_folder(self, name: str, test: str) -> Path:
+        """Where what a machine showed in a test is saved."""
+        return self._artifacts / (safe_name(test) or "no-test") / name
 
     def _create(self, plan: Plan) -> tuple[ApiMachine, Forwards]:
         deadline = Deadline(plan.boot_timeout)
@@ -267,7 +282,7 @@ class VirtualBoxHost:
             error.add_note(f"(then removing the half-made machine {plan.name} failed too: {second})")
 
     def _remove_after(self, machine: Machine, error: BaseException) -> None:
-        if self.settings.keep != "never" and isinstance(error, Exception):
+        if self.settings.keep is not Keep.NEVER and isinstance(error, Exception):
             error.add_note(self.keep(machine))
             return
         try:

@@ -256,9 +256,9 @@ class Machine:
 
         Args:
             mode: ``disk`` empties its differencing disk, ``fresh`` replaces it by a new machine (other name,
-                other UUID). Default: the option ``--vbox-reset``.
+                other UUID). Default: as asked for, else ``--vbox-reset``.
         """
-        mode = Reset(mode) if mode is not None else self._host.settings.reset
+        mode = Reset(mode) if mode is not None else self._plan.reset
         self.power_off()
         # A new disk may have a new host key, made at its first boot.
         self._host_key = None
@@ -420,7 +420,7 @@ class Machine:
 
     def _boot_error(self, phase: str, deadline: Deadline, error: Exception) -> BootError:
         shown = self.diagnose()
-        folder = self._host.artifacts_folder(self._plan)
+        folder = self._host.artifacts_folder(self.name, self._plan.owner.test)
         files = shown.save(folder)
         picture = next((file for file in files if file.suffix == ".png"), None)
         report = "\n".join(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pytest_vbox.models import MachineModel
+from pytest_vbox.settings import Reset
 
 GROUP: Final = "/pytest-vbox"
 #: Prefix of the extra data by which a machine says whose it is.
@@ -38,12 +39,14 @@ class Plan:
         model: Image and hardware, merged.
         owner: Who it is for.
         boot_timeout: Seconds from power-on to SSH.
+        reset: What the machine's ``reset()`` does.
     """
 
     name: str
     model: MachineModel
     owner: Owner
     boot_timeout: float
+    reset: Reset = Reset.DISK
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
 
@@ -53,5 +56,9 @@ def machine_name(wish: str) -> str:
     Args:
         wish: The test's name, or what the user asked for; any text at all.
     """
-    safe = re.sub(r"[^A-Za-z0-9_-]+", "-", wish).strip("-")[:_NAME_LENGTH].strip("-")
-    return f"pytest-{safe or 'machine'}-{uuid.uuid4().hex[:8]}"
+    return f"pytest-{safe_name(wish) or 'machine'}-{uuid.uuid4().hex[:8]}"
+
+
+def safe_name(text: str, length: int = _NAME_LENGTH) -> str:
+    """As much of a text as may be part of a path, of a command line and of what a terminal shows."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-")[-length:].strip("-")

@@ -1,0 +1,258 @@
+"""The fixtures: each a few lines over a context manager."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import pytest
+
+from pytest_vbox.settings import Keep, Mode, Reset, Settings, SettingsError
+
+if TYPE_CHECKING:
+    from pytest_vbox.machines import Machine, VirtualBoxHost
+
+#: What the user set.
+SETTINGS: Final = pytest.StashKey[Settings]()
+#: The id of the run, shared by all its workers.
+RUN: Final = pytest.StashKey[str]()
+#: The connected host, once a test has asked for it.
+HOST: Final = pytest.StashKey["VirtualBoxHost"]()
+#: Set on a test that failed, and on its class, module, package and session.
+FAILED: Final = pytest.StashKey[bool]()
+#: A line for each machine that was kept: how to enter it, how to remove it.
+KEPT: Final = pytest.StashKey[list[str]]()
+
+MACHINE_FIXTURES: Final = frozenset(
+    {
+        "vbox",
+        "vbox_host",
+        "vbox_machine",
+        "class_vbox_machine",
+        "module_vbox_machine",
+        "package_vbox_machine",
+        "session_vbox_machine",
+    }
+)
+_MARKER_KEYS: Final = ("image", "profile", "name", "hardware", "reset", "start", "boot_timeout")
+_SIGNATURE: Final = (
+    "@pytest.mark.vbox(image='NAME', profile='NAME', name='WISH', hardware={'memory': 512}, reset='disk', "
+    "start=True, boot_timeout=300)"
+)
+
+
+class PytestVboxWarning(pytest.PytestWarning):
+    """Something about machines that did not fail a test, but that somebody should look at."""
+
+
+class MachineFactory(Protocol):
+    """Makes machines; see :func:`vbox_machine`."""
+
+    def __call__(
+        self,
+        image: str | None = None,
+        profile: str | None = None,
+        *,
+        name: str | None = None,
+        hardware: Mapping[str, object] | None = None,
+        reset: Reset | str | None = None,
+        start: bool = True,
+        boot_timeout: float | None = None,
+    ) -> Machine: ...
+
+
+@pytest.fixture(scope="session")
+def vbox_settings(pytestconfig: pytest.Config) -> Settings:
+    """What is set on the command line, in the environment and in the ini file. Override it to change anything."""
+    return pytestconfig.stash[SETTINGS]
+
+
+@pytest.fixture(scope="session")
+def vbox_ssh_key() -> Path | None:
+    """A private SSH key to log in with instead of the images' own. Override it in your conftest.py."""
+    return None
+
+
+@pytest.fixture(scope="session")
+def vbox_artifacts_dir(vbox_settings: Settings) -> Path:
+    """Where screenshots, serial logs and VBox.log of machines in failed tests go. Override it to move them."""
+    return vbox_settings.artifacts
+
+
+@pytest.fixture(scope="session")
+def vbox_host(
+    pytestconfig: pytest.Config, vbox_settings: Settings, vbox_ssh_key: Path | None, vbox_artifacts_dir: Path
+) -> Iterator[VirtualBoxHost]:
+    """The connected VirtualBox: its version, capacity and machines, and the way down to the raw API."""
+    from pytest_vbox import hosts
+
+    with _usable(vbox_settings):
+        host = hosts.connect_host(
+            vbox_settings,
+            root=pytestconfig.rootpath,
+            run=pytestconfig.stash[RUN],
+            ssh_key=vbox_ssh_key,
+            artifacts=vbox_artifacts_dir,
+        )
+    pytestconfig.stash[HOST] = host
+    try:
+        yield host
+    finally:
+        del pytestconfig.stash[HOST]
+        _close(host)
+
+
+@pytest.fixture
+def vbox_machine(request: pytest.FixtureRequest, vbox_host: VirtualBoxHost) -> Iterator[MachineFactory]:
+    """A factory of machines: ``vm = vbox_machine(image="ubuntu-1204-64", profile="medium")``.
+
+    Each call clones another machine from the image, boots it and waits for SSH; all of them are gone after the
+    test. Without arguments it uses ``--vbox-image`` and ``--vbox-profile``.
+    """
+    with machines_for(request, vbox_host) as factory:
+        yield factory
+
+
+@pytest.fixture(scope="class")
+def class_vbox_machine(request: pytest.FixtureRequest, vbox_host: VirtualBoxHost) -> Iterator[MachineFactory]:
+    """Like ``vbox_machine``, for machines that live as long as the test class."""
+    with machines_for(request, vbox_host) as factory:
+        yield factory
+
+
+@pytest.fixture(scope="module")
+def module_vbox_machine(request: pytest.FixtureRequest, vbox_host: VirtualBoxHost) -> Iterator[MachineFactory]:
+    """Like ``vbox_machine``, for machines that live as long as the module."""
+    with machines_for(request, vbox_host) as factory:
+        yield factory
+
+
+@pytest.fixture(scope="package")
+def package_vbox_machine(request: pytest.FixtureRequest, vbox_host: VirtualBoxHost) -> Iterator[MachineFactory]:
+    """Like ``vbox_machine``, for machines that live as long as the package."""
+    with machines_for(request, vbox_host) as factory:
+        yield factory
+
+
+@pytest.fixture(scope="session")
+def session_vbox_machine(request: pytest.FixtureRequest, vbox_host: VirtualBoxHost) -> Iterator[MachineFactory]:
+    """Like ``vbox_machine``, for machines that live until the end; with pytest-xdist, of each worker."""
+    with machines_for(request, vbox_host) as factory:
+        yield factory
+
+
+@pytest.fixture
+def vbox(request: pytest.FixtureRequest, vbox_machine: MachineFactory) -> Machine:
+    """The one machine of this test, described by ``@pytest.mark.vbox(image=…, profile=…)``, else the default."""
+    return vbox_machine(**check_marker(request.node))
+
+
+def check_marker(item: pytest.Item) -> dict[str, Any]:
+    """What the markers of a test, its class and its module say together; the closest wins.
+
+    Raises:
+        pytest.UsageError: A marker is used wrongly; shows how it is right.
+    """
+    merged: dict[str, Any] = {}
+    for marker in reversed(list(item.iter_markers("vbox"))):
+        unknown = [key for key in marker.kwargs if key not in _MARKER_KEYS]
+        if marker.args or unknown:
+            what = f"unknown {', '.join(unknown)}" if unknown else "arguments have to be named"
+            raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.vbox: {what}; it goes like this: {_SIGNATURE}")
+        merged.update(marker.kwargs)
+    return merged
+
+
+@contextmanager
+def machines_for(request: pytest.FixtureRequest, host: VirtualBoxHost) -> Iterator[MachineFactory]:
+    """A factory whose machines are gone (or kept, if they are to be) at the end of the block.
+
+    Whatever goes wrong while they are removed becomes a warning: it does not mask the test's own result.
+    """
+    made: list[Machine] = []
+
+    def factory(
+        image: str | None = None,
+        profile: str | None = None,
+        *,
+        name: str | None = None,
+        hardware: Mapping[str, object] | None = None,
+        reset: Reset | str | None = None,
+        start: bool = True,
+        boot_timeout: float | None = None,
+    ) -> Machine:
+        machine = host.machine(
+            image,
+            profile,
+            name=name,
+            hardware=hardware,
+            reset=reset,
+            start=start,
+            boot_timeout=boot_timeout,
+            test=request.node.nodeid,
+        )
+        made.append(machine)
+        return machine
+
+    try:
+        yield factory
+    finally:
+        _part_with(request, host, made)
+
+
+def save_artifacts(host: VirtualBoxHost, test: str) -> list[tuple[str, str]]:
+    """Save what the machines of a failed test show. Returns sections for its report."""
+    sections = []
+    for machine in host.machines:
+        shown = machine.diagnose()
+        files = shown.save(host.artifacts_folder(machine.name, test))
+        lines = [shown.text(), *(f"saved: {file}" for file in files)]
+        sections.append((f"VirtualBox machine {machine.name}", "\n".join(lines)))
+    return sections
+
+
+def _part_with(request: pytest.FixtureRequest, host: VirtualBoxHost, made: list[Machine]) -> None:
+    keep = host.settings.keep
+    kept = keep is Keep.ALWAYS or (keep is Keep.FAILED and request.node.stash.get(FAILED, False))
+    problems = []
+    for machine in made:
+        name = machine.name
+        try:
+            if kept:
+                request.config.stash[KEPT].append(host.keep(machine))
+            else:
+                host.remove(machine)
+        except Exception as error:  # noqa: BLE001 - the test's own result comes first, whatever this is
+            problems.append(f"machine {name} could not be removed: {error}. The next run will try again")
+    for problem in problems:
+        warnings.warn(PytestVboxWarning(problem), stacklevel=2)
+
+
+def _close(host: VirtualBoxHost) -> None:
+    try:
+        host.close()
+    except Exception as error:  # noqa: BLE001 - at the very end there is nobody to raise to
+        warnings.warn(PytestVboxWarning(f"closing VirtualBox at {host.url}: {error}"), stacklevel=2)
+
+
+@contextmanager
+def _usable(settings: Settings) -> Iterator[None]:
+    """Turn what keeps VirtualBox from being used into a skip or an error, as the user wants it."""
+    from pytest_vbox.models import ModelError
+    from pytest_vbox.service import VirtualBoxNotFound, VirtualBoxUnusable
+    from pytest_vbox.virtualbox.errors import ServiceUnavailable
+
+    if settings.mode is Mode.OFF:
+        pytest.skip("machine tests are switched off (--vbox=off)")
+    try:
+        yield
+    except (SettingsError, ModelError) as error:
+        raise pytest.UsageError(str(error)) from None
+    except (VirtualBoxNotFound, VirtualBoxUnusable, ServiceUnavailable) as error:
+        reason = error.text if isinstance(error, ServiceUnavailable) else str(error)
+        if settings.mode is Mode.AUTO:
+            pytest.skip(f"VirtualBox cannot be used: {reason}")
+        pytest.fail(f"VirtualBox cannot be used, and --vbox=require: {reason}", pytrace=False)

@@ -1,0 +1,153 @@
+"""pytest's hooks and options; everything else is behind the fixtures, and imported when they are used."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_vbox import settings as vbox_settings_module
+from pytest_vbox.fixtures import (
+    FAILED,
+    HOST,
+    KEPT,
+    MACHINE_FIXTURES,
+    RUN,
+    SETTINGS,
+    check_marker,
+    class_vbox_machine,
+    module_vbox_machine,
+    package_vbox_machine,
+    save_artifacts,
+    session_vbox_machine,
+    vbox,
+    vbox_artifacts_dir,
+    vbox_host,
+    vbox_machine,
+    vbox_settings,
+    vbox_ssh_key,
+)
+from pytest_vbox.settings import OPTIONS, Mode, SettingsError
+
+if TYPE_CHECKING:
+    from _pytest.terminal import TerminalReporter
+
+__all__ = [
+    "class_vbox_machine",
+    "module_vbox_machine",
+    "package_vbox_machine",
+    "session_vbox_machine",
+    "vbox",
+    "vbox_artifacts_dir",
+    "vbox_host",
+    "vbox_machine",
+    "vbox_settings",
+    "vbox_ssh_key",
+]
+
+_MARKER = (
+    "vbox(image=None, profile=None, *, name=None, hardware=None, reset=None, start=True, boot_timeout=None): "
+    "describe the machine of the `vbox` fixture. Every test that uses a machine has this marker by itself, so "
+    "`-m 'not vbox'` is the quick run and `-m vbox` the integration run."
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("vbox", "real VirtualBox machines (pytest-vbox)")
+    for option in OPTIONS:
+        if option.flag is None:
+            continue
+        keywords: dict[str, Any] = {"dest": f"vbox_{option.name}", "default": None, "help": option.help}
+        if option.repeatable:
+            keywords["action"] = "append"
+        if option.choices:
+            keywords["metavar"] = "{" + ",".join(option.choices) + "}"
+        else:
+            keywords["metavar"] = option.metavar
+        group.addoption(option.flag, **keywords)
+        shown = f"{option.help} (Like {option.flag}.)"
+        parser.addini(option.ini, shown, type="linelist" if option.repeatable else "string", default=None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", _MARKER)
+    try:
+        config.stash[SETTINGS] = vbox_settings_module.load(
+            command_line={option.name: config.getoption(f"vbox_{option.name}", None) for option in OPTIONS},
+            ini={option.name: config.getini(option.ini) for option in OPTIONS if option.flag is not None},
+            root=config.rootpath,
+        )
+    except SettingsError as error:
+        raise pytest.UsageError(str(error)) from None
+    worker: dict[str, Any] = getattr(config, "workerinput", {})
+    config.stash[RUN] = worker.get("testrunuid") or uuid.uuid4().hex
+    config.stash[KEPT] = []
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Give every test that uses a machine the marker, before ``-m`` selects by it."""
+    if MACHINE_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
+        return
+    # At the end, so that a marker of the test's own stays the closest one.
+    item.add_marker(pytest.mark.vbox)
+    if item.config.stash[SETTINGS].mode is Mode.OFF:
+        item.add_marker(pytest.mark.skip(reason="machine tests are switched off (--vbox=off)"))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """See before the first test that the YAML and the markers of the selected tests are right."""
+    config = session.config
+    if config.option.collectonly or config.stash[SETTINGS].mode is Mode.OFF or hasattr(config, "workerinput"):
+        return
+    items = [item for item in session.items if item.get_closest_marker("vbox") is not None]
+    if not items:
+        return
+    for item in items:
+        check_marker(item)
+    # Only where machines are asked for: reading the models costs an import of pydantic.
+    from pytest_vbox.catalogues import load_catalogue
+    from pytest_vbox.models import ModelError
+
+    try:
+        load_catalogue(config.stash[SETTINGS], config.rootpath)
+    except ModelError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember failures for all scopes, and save what the machines show while they are still there."""
+    report = yield
+    if not report.failed:
+        return report
+    for node in item.listchain():
+        node.stash[FAILED] = True
+    host = item.config.stash.get(HOST, None)
+    if host is not None and call.when == "call":
+        report.sections.extend(save_artifacts(host, item.nodeid))
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand what an xdist worker kept to its controller."""
+    output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["vbox_kept"] = session.config.stash[KEPT]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what a worker kept."""
+    node.config.stash[KEPT].extend(getattr(node, "workeroutput", {}).get("vbox_kept", []))
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
+    kept = config.stash[KEPT]
+    if kept:
+        terminalreporter.section("VirtualBox machines that were kept")
+        for line in kept:
+            terminalreporter.write_line(line)
