@@ -68,7 +68,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
             keywords["metavar"] = option.metavar
         group.addoption(option.flag, **keywords)
         shown = f"{option.help} (Like {option.flag}.)"
-        parser.addini(option.ini, shown, type="linelist" if option.repeatable else "string", default=None)
+        if option.repeatable:
+            parser.addini(option.ini, shown, type="linelist", default=None)
+        else:
+            parser.addini(option.ini, shown, type="string", default=None)
 
 
 def pytest_configure(config: pytest.Config) -> None:

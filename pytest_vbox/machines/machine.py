@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from pytest_vbox.machines.host import VirtualBoxHost
 
 _SSH: Final = "ssh"
+#: Seconds after which a guest that has sent nothing is tried all the same: it may be waiting to be asked.
+_SILENT_GUEST: Final = 10.0
 
 
 class Machine:
@@ -173,9 +175,12 @@ class Machine:
             BootError: It did not come up; says how far it came, and what it showed.
         """
         deadline = Deadline(self._plan.boot_timeout)
+        resumed = self.state in {MachineState.SAVED, MachineState.ABORTED_SAVED}
         self._boot_phase("launch", deadline, self._launch)
         self._boot_phase("forward", deadline, self._check_forwards)
         if self._forwards.ssh_port is not None:
+            if not resumed:
+                self._boot_phase("network", deadline, self._wait_for_network)
             self._boot_phase(_SSH, deadline, self._connect)
 
     def power_off(self) -> None:
@@ -396,6 +401,10 @@ class Machine:
 
     def _check_forwards(self, deadline: Deadline) -> None:
         self._forwards.check(self._host.session, self.api, deadline)
+
+    def _wait_for_network(self, deadline: Deadline) -> None:
+        session = self._host.session
+        power.wait_for_first_packet(session, self.api, deadline.sooner(_SILENT_GUEST), self._check_alive)
 
     def _connect(self, deadline: Deadline) -> None:
         self._connection = guest.connect(

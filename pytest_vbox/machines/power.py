@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -10,6 +12,11 @@ from pytest_vbox.deadline import Deadline
 from pytest_vbox.virtualbox import Console, Machine, Session, WebSession
 from pytest_vbox.virtualbox.enums import LockType, MachineState
 from pytest_vbox.virtualbox.errors import InvalidObjectState, InvalidVmState, VirtualBoxError
+
+# What all guest network cards count; the first name since 6.0, the others are the devices' own.
+_SENT: Final = "/Public/NetAdapter/*/BytesTransmitted|/Devices/*/TransmitBytes"
+_SOME: Final = re.compile(r'<Counter c="[1-9]')
+_LOOK: Final = 0.1
 
 #: Seconds within which VirtualBox itself has to finish what is not the guest's business.
 PATIENCE: Final = 60.0
@@ -72,3 +79,32 @@ def power_off(session: WebSession, machine: Machine, deadline: Deadline | None =
             if machine.state.is_online:
                 raise
     session.wait_for_unlock(machine, deadline)
+
+
+def wait_for_first_packet(
+    session: WebSession, machine: Machine, deadline: Deadline, ask: Callable[[], None]
+) -> bool:
+    """Wait until the guest has sent something over its network: then it is worth trying to reach it.
+
+    A connection through VirtualBox's NAT that comes before the guest's network is up is not refused; NAT keeps
+    it, even when we close it, and delivers all of them at once when the guest is there, which it then has to
+    work through. So nothing is tried before the guest's card has counted a byte.
+
+    Args:
+        session: The connection to VirtualBox.
+        machine: A machine that runs.
+        deadline: When to stop waiting; some guests never send anything unasked.
+        ask: Called between two looks; what it raises ends the wait.
+
+    Returns:
+        Whether the guest has sent anything.
+    """
+    pause = threading.Event()
+    with console(session, machine, deadline) as running:
+        debugger = running.debugger
+        while not _SOME.search(debugger.get_stats(_SENT)):
+            if deadline.expired:
+                return False
+            ask()
+            pause.wait(_LOOK)  # VirtualBox has no event for it
+    return True

@@ -44,6 +44,16 @@ class Keyboard(Interface):
         return int(self._call("putScancodes", scancodes=list(scancodes)))
 
 
+class MachineDebugger(Interface):
+    """IMachineDebugger; only its statistics are used here."""
+
+    interface = "IMachineDebugger"
+
+    def get_stats(self, pattern: str, with_descriptions: bool = False) -> str:
+        """The statistics whose names match, as XML."""
+        return str(self._call("getStats", pattern=pattern, withDescriptions=with_descriptions))
+
+
 class Console(Interface):
     """IConsole: controls a machine that runs, through the session that is locked to it."""
 
@@ -56,6 +66,10 @@ class Console(Interface):
     @property
     def keyboard(self) -> Keyboard:
         return Keyboard(self.api, str(self._call("getKeyboard")))
+
+    @property
+    def debugger(self) -> MachineDebugger:
+        return MachineDebugger(self.api, str(self._call("getDebugger")))
 
     def power_down(self) -> Progress:
         """Stop the machine at once, as pulling its plug would."""

@@ -1,0 +1,113 @@
+"""Private keys from files, and public host keys as text."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import io
+from pathlib import Path
+
+import paramiko
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from paramiko.pkey import UnknownKeyType
+
+from pytest_vbox.guest.errors import KeyUnusable
+
+# The failures of paramiko and cryptography while they read a key have no common base.
+_UNREADABLE = (paramiko.SSHException, UnknownKeyType, ValueError, TypeError, IndexError, EOFError)
+
+
+def load_key(path: Path) -> paramiko.PKey:
+    """A private key, read without asking anybody: RSA, ECDSA or ed25519, in OpenSSH's or a PEM format.
+
+    Meant to be called before a machine is started, so that a wrong file costs no boot.
+
+    Args:
+        path: The file; ``~`` is expanded.
+
+    Raises:
+        KeyUnusable: It is missing, unreadable, encrypted, or not a private key.
+    """
+    path = Path(path).expanduser()
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise KeyUnusable(path, error.strerror or str(error)) from error
+    try:
+        if b"BEGIN PRIVATE KEY" in text:
+            return _from_pkcs8(text)
+        return paramiko.PKey.from_path(path)
+    except paramiko.PasswordRequiredException as error:
+        raise KeyUnusable(path, _ENCRYPTED) from error
+    except _UNREADABLE as error:
+        raise KeyUnusable(path, _why_unreadable(text, error)) from error
+    except Exception as error:
+        # cryptography's own exceptions (an unsupported algorithm) are not worth an import of it.
+        if type(error).__module__.startswith("cryptography."):
+            raise KeyUnusable(path, f"{error}") from error
+        raise
+
+
+def _from_pkcs8(text: bytes) -> paramiko.PKey:
+    """The PEM format without an algorithm in its first line, which paramiko does not read by itself."""
+    key = serialization.load_pem_private_key(text, password=None)
+    rewritten = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    ).decode()
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        return paramiko.Ed25519Key.from_private_key(io.StringIO(rewritten))
+    if isinstance(key, rsa.RSAPrivateKey):
+        return paramiko.RSAKey.from_private_key(io.StringIO(rewritten))
+    return paramiko.ECDSAKey.from_private_key(io.StringIO(rewritten))
+
+
+_ENCRYPTED = "it is encrypted, and nobody is there to type a passphrase; use a key without one"
+
+
+def _why_unreadable(text: bytes, error: BaseException) -> str:
+    start = text.lstrip()[:64]
+    if start.startswith(b"PuTTY-User-Key-File"):
+        return "it is a PuTTY key; convert it with: puttygen FILE -O private-openssh -o NEW"
+    if start.startswith((b"ssh-", b"ecdsa-", b"---- BEGIN SSH2 PUBLIC", b"-----BEGIN PUBLIC")):
+        return "it is the public half of a key; name the private one (usually the same name without .pub)"
+    if b"ENCRYPTED" in text or (isinstance(error, TypeError) and "password" in str(error).lower()):
+        return _ENCRYPTED
+    if b"DSA PRIVATE KEY" in start or "dsa" in str(error).lower().split():
+        return "it is a DSA key, which today's SSH refuses; make another: ssh-keygen -t ed25519"
+    if b"PRIVATE KEY" not in start:
+        return "it is not a private key"
+    return f"it is damaged or of a kind that is not supported ({type(error).__name__}: {error})"
+
+
+def parse_host_key(text: str) -> str:
+    """A public host key as ``type base64``, without comment.
+
+    Args:
+        text: As ``ssh-keyscan`` or a ``.pub`` file has it, the host's name left out.
+
+    Raises:
+        ValueError: It is not a public key, or type and content disagree.
+    """
+    fields = text.split()
+    try:
+        kind, blob = fields[0], base64.b64decode(fields[1], validate=True)
+        length = int.from_bytes(blob[:4], "big")
+        if blob[4 : 4 + length].decode("ascii") != kind:
+            raise ValueError("type and content disagree")
+    except (IndexError, UnicodeDecodeError, binascii.Error, ValueError) as error:
+        raise ValueError(f"not a public host key such as 'ssh-ed25519 AAAA…': {text[:80]!r}") from error
+    return f"{kind} {fields[1]}"
+
+
+def host_key_text(key: paramiko.PKey) -> str:
+    """A key's public half as ``type base64``."""
+    return f"{key.get_name()} {key.get_base64()}"
+
+
+def fingerprint(text: str) -> str:
+    """Type and SHA-256 fingerprint, as ``ssh-keygen -l`` shows it, of a key given as ``type base64``."""
+    kind, blob = text.split()
+    digest = hashlib.sha256(base64.b64decode(blob)).digest()
+    return f"{kind} SHA256:{base64.b64encode(digest).decode().rstrip('=')}"

@@ -1,0 +1,93 @@
+"""What a command writes: kept within bounds, and its error stream freed of what is not the command's."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from pytest_vbox.guest.script import Script
+
+#: Bytes kept of each stream: the first half and the last half.
+MOST_KEPT = 16 * 1024 * 1024
+
+
+class Output:
+    """The text of one stream; of more than ``limit`` bytes the middle is left out, with a note.
+
+    Args:
+        limit: Bytes to keep.
+    """
+
+    def __init__(self, limit: int = MOST_KEPT) -> None:
+        self._half = limit // 2
+        self._head = bytearray()
+        self._tail: deque[bytes] = deque()
+        self._tail_size = 0
+        self._dropped = 0
+
+    def add(self, data: bytes) -> None:
+        """Append what came."""
+        room = self._half - len(self._head)
+        if room > 0:
+            self._head += data[:room]
+            data = data[room:]
+        if data:
+            self._tail.append(data)
+            self._tail_size += len(data)
+        # Whole pieces are dropped, so that a flood costs no copying; the last half is kept in any case.
+        while self._tail and self._tail_size - len(self._tail[0]) >= self._half:
+            piece = self._tail.popleft()
+            self._tail_size -= len(piece)
+            self._dropped += len(piece)
+
+    @property
+    def text(self) -> str:
+        """All that is kept, as UTF-8; bytes that are none become U+FFFD."""
+        tail = b"".join(self._tail)
+        if not self._dropped:
+            return (bytes(self._head) + tail).decode("utf-8", "replace")
+        note = f"\n[pytest-vbox: {self._dropped} bytes left out here]\n"
+        return self._head.decode("utf-8", "replace") + note + tail.decode("utf-8", "replace")
+
+
+class ErrorStream:
+    """The error stream of a `Script`, which tells when the command started and when sudo asks.
+
+    Args:
+        script: What was sent.
+    """
+
+    # sudo, or a shell's start-up files, may write much, but not without end.
+    _MOST_BEFORE_START = 1024 * 1024
+
+    def __init__(self, script: Script) -> None:
+        self._output = Output()
+        self.started = not script.sudo
+        """Whether the command itself is running or has run."""
+        self._script = script
+        self._before = bytearray()
+
+    @property
+    def prompts(self) -> int:
+        """How many times sudo has asked for the password."""
+        return self._before.count(self._script.prompt)
+
+    def add(self, data: bytes) -> None:
+        """Take in what came."""
+        if self.started:
+            self._output.add(data)
+            return
+        self._before += data
+        _, mark, after = self._before.partition(self._script.mark)
+        if mark:
+            # What came before it was sudo's: a lecture, a warning about a host's name.
+            self.started = True
+            self._output.add(bytes(after))
+        elif len(self._before) > self._MOST_BEFORE_START:
+            del self._before[: -self._MOST_BEFORE_START]
+
+    @property
+    def text(self) -> str:
+        """The command's error stream, or all that came if it did not start."""
+        if self.started:
+            return self._output.text
+        return self._before.replace(self._script.prompt, b"").decode("utf-8", "replace")

@@ -1,0 +1,111 @@
+"""paramiko's transport, fitted to guests: fast algorithms, quiet logging, and what it drops is kept."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import Any
+
+import paramiko
+from paramiko.common import MSG_CHANNEL_REQUEST, cMSG_CHANNEL_REQUEST
+
+LOG_CHANNEL = "pytest_vbox.guest.ssh"
+
+
+class _NoAlarm(logging.Filter):
+    """Turns paramiko's warnings and errors into debug records.
+
+    It logs every failed handshake as an error with a traceback, line by line, and then raises it as well.
+    Whoever configured logging for debug records gets them all; nobody else is bothered.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno <= logging.INFO:
+            return True
+        record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+        return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
+
+
+def _calm(name: str) -> None:
+    logger = logging.getLogger(name)
+    logger.addFilter(_NoAlarm())
+    # With a handler of its own, nothing reaches the standard error through logging's last resort.
+    logger.addHandler(logging.NullHandler())
+
+
+_calm(LOG_CHANNEL)
+_calm(f"{LOG_CHANNEL}.sftp")
+
+
+class GuestTransport(paramiko.Transport):
+    """One SSH connection to a guest.
+
+    Args:
+        sock: A connected socket whose banner is unread.
+        host_key_type: The type of the pinned host key, asked for before others; ``None`` if none is pinned.
+        timeout: Seconds that the handshake may take.
+    """
+
+    def __init__(self, sock: socket.socket, *, host_key_type: str | None, timeout: float) -> None:
+        #: The signal that ended a channel's command, by the channel's number.
+        self.exit_signals: dict[int, str] = {}
+        #: What the server said when it disconnected.
+        self.farewell = ""
+        # Releases of paramiko before 5 would still sign with SHA-1, as the fallback for RSA keys.
+        super().__init__(sock, disabled_algorithms={"pubkeys": ["ssh-rsa"]})
+        self.daemon = True
+        self.banner_timeout = self.handshake_timeout = self.auth_timeout = timeout
+        self.set_log_channel(LOG_CHANNEL)
+        handlers: dict[int, Any] = getattr(paramiko.Transport, "_channel_handler_table", {})
+        self._channel_handler_table = {**handlers, MSG_CHANNEL_REQUEST: self._channel_request}
+        options = self.get_security_options()
+        # The key exchange is what a slow guest works longest on, and curve25519 is the quickest there is;
+        # paramiko prefers the post-quantum hybrid, which costs more on top of it.
+        options.kex = sorted(options.kex, key=lambda name: not name.startswith("curve25519"))
+        if host_key_type is not None:
+            wanted = "rsa-sha2-" if host_key_type == "ssh-rsa" else host_key_type
+            options.key_types = sorted(options.key_types, key=lambda name: not name.startswith(wanted))
+
+    def discard(self) -> None:
+        """Close after a failure; unlike ``close`` it leaves no timer that would hold up the interpreter's end."""
+        self.close()
+        self.sock.close()
+        self.packetizer.complete_handshake()
+
+    # The rest hooks into the library's handlers. Should a later release rename them, signals and the
+    # server's last words are missing from messages, and nothing else changes.
+
+    def _parse_disconnect(self, message: paramiko.Message) -> None:
+        start = message.packet.tell()
+        message.get_int()
+        self.farewell = message.get_text()
+        message.packet.seek(start)
+        super()._parse_disconnect(message)  # type: ignore[misc]
+
+    def send_signal(self, channel: paramiko.Channel, name: str) -> None:
+        """Ask the server to send a signal to what runs on a channel (RFC 4254, 6.9).
+
+        Args:
+            channel: Where a command runs.
+            name: The signal without ``SIG``.
+
+        Raises:
+            paramiko.SSHException, EOFError, OSError: The connection is gone.
+        """
+        message = paramiko.Message()
+        message.add_byte(cMSG_CHANNEL_REQUEST)
+        message.add_int(channel.remote_chanid)
+        message.add_string("signal")
+        message.add_boolean(False)
+        message.add_string(name)
+        self._send_user_message(message)  # type: ignore[attr-defined]
+
+    def _channel_request(self, channel: paramiko.Channel, message: paramiko.Message) -> None:
+        start = message.packet.tell()
+        if message.get_text() == "exit-signal":
+            message.get_boolean()
+            self.exit_signals[channel.chanid] = message.get_text()
+            channel.status_event.set()
+            return
+        message.packet.seek(start)
+        channel._handle_request(message)  # type: ignore[attr-defined]
