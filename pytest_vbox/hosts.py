@@ -18,6 +18,7 @@ def connect_host(
     run: str | None = None,
     ssh_key: Path | None = None,
     artifacts: Path | None = None,
+    clean_up: bool = True,
 ) -> VirtualBoxHost:
     """Connect to VirtualBox.
 
@@ -27,6 +28,7 @@ def connect_host(
         run: The id of the run, shared by all its workers.
         ssh_key: A private key to log in with instead of the images' own.
         artifacts: Where what machines show is saved; by default as set.
+        clean_up: Remove what runs that died have left behind.
 
     Raises:
         SettingsError: A setting cannot be used.
@@ -60,7 +62,8 @@ def connect_host(
             artifacts=artifacts,
             on_close=endpoint.release,
         )
-        host.clean_up_abandoned()
+        if clean_up:
+            host.clean_up_abandoned()
     except BaseException:
         session.close()
         endpoint.release()

@@ -1,0 +1,43 @@
+# The two commands: `make demo` and `make test`. Both set up all they need on a fresh Debian machine, as root.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+VENV ?= .venv
+PYTHON := $(VENV)/bin/python
+WORKERS ?= 2
+
+.PHONY: help demo test check unit machine-tests bench rig rig-down docs clean
+
+help: ## what can be made
+	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile | sort
+
+demo: $(VENV)/ready ## run the examples on real VirtualBox, setting up all that is needed
+	tools/with-virtualbox $(PYTHON) -m pytest examples --vbox=require -v -rA --durations=0
+
+test: unit machine-tests ## all tests
+
+check: $(VENV)/ready ## ruff, mypy and the unit tests: no VirtualBox, under a minute
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+	$(PYTHON) -m pytest tests/unit -q -n $(WORKERS)
+
+unit: $(VENV)/ready
+	$(PYTHON) -m pytest tests/unit -q -n $(WORKERS)
+
+machine-tests: $(VENV)/ready
+	tools/with-virtualbox $(PYTHON) -m pytest tests/integration examples --vbox=require -n $(WORKERS) --durations=10
+
+bench: $(VENV)/ready ## the phases of a machine's life, beside the raw API calls and a VBoxManage script
+	tools/with-virtualbox $(PYTHON) benchmarks/cold.py
+
+rig: ## real VirtualBox without a kernel module; prints the file to source
+	@tools/rig/rig up
+
+rig-down: ## end what `make rig` started
+	@tools/rig/rig down
+
+clean: ## remove what the other targets made in this folder
+	rm -rf $(VENV) .tox build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .pytest_vbox
+
+$(VENV)/ready: pyproject.toml tools/make-venv
+	tools/make-venv $(VENV)
