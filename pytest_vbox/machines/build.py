@@ -62,13 +62,16 @@ _LINK_DEVICES: Final[Mapping[str, str]] = {
 }
 
 
-def create(session: WebSession, plan: Plan, forwards: Mapping[int, Sequence[Redirect]]) -> Machine:
+def create(
+    session: WebSession, plan: Plan, forwards: Mapping[int, Sequence[Redirect]], *, record_serial: bool
+) -> Machine:
     """Create, configure and register a machine; it has no disk yet.
 
     Args:
         session: The connection to VirtualBox.
         plan: What it shall be.
         forwards: The NAT rules, by the slot of their adapter, every host port chosen.
+        record_serial: Write what the guest says on its first serial port into the machine's folder.
     """
     virtualbox = session.virtualbox
     machine = virtualbox.create_machine("", plan.name, [GROUP], plan.model.os_type, f"UUID={plan.id}")
@@ -78,7 +81,8 @@ def create(session: WebSession, plan: Plan, forwards: Mapping[int, Sequence[Redi
     _configure_firmware(machine, hardware)
     _configure_network(machine, hardware, forwards)
     _configure_storage(machine, hardware.storage[0])
-    _record_serial_console(machine)
+    if record_serial:
+        _record_serial_console(machine)
     for key, value in hardware.extra_data.items():
         machine.set_extra_data(key, value)
     machine.save_settings()
@@ -173,7 +177,6 @@ def _configure_storage(machine: Machine, model: StorageController) -> None:
 
 
 def _record_serial_console(machine: Machine) -> None:
-    """Write what the guest says on its first serial port into the machine's folder."""
     port = machine.get_serial_port(0)
     path = machine.settings_file_path
     separator = "\\" if "\\" in path else "/"

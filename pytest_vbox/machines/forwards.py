@@ -98,8 +98,8 @@ class Forwards:
             failed = {int(match.group(1)) for match in _FAILED.finditer(log)}
             for redirect in (rule for rules in self._fixed.values() for rule in rules if rule.host_port in failed):
                 raise MachineError(
-                    f"port {redirect.host_port} of the host, which the hardware's rule {redirect.name!r} wants, is taken "
-                    "by another program; use host_port: 0, and Machine.forward() to learn which one it became"
+                    f"port {redirect.host_port} of the host, which the rule {redirect.name!r} wants, is taken by "
+                    "another program; use host_port: 0, and Machine.forward() to learn which one it became"
                 )
             taken = [rule for rule in self._own.values() if rule.host_port in failed]
             if not taken:

@@ -174,7 +174,7 @@ class VirtualBoxHost:
             VirtualBoxError: VirtualBox refused. The machine stays in the ledger, for the next run to remove.
         """
         machine._disconnect()
-        removal.remove(self.session, machine.id)
+        removal.remove(self.session, machine.id, local=self.local)
         self._forget(machine)
 
     def keep(self, machine: Machine) -> str:
@@ -215,7 +215,7 @@ class VirtualBoxHost:
             for ledger in ledgers:
                 for entry in [entry for entry in ledger.entries if entry.host == identity]:
                     try:
-                        if removal.remove(self.session, entry.id):
+                        if removal.remove(self.session, entry.id, local=self.local):
                             removed.append(entry.name)
                         elif self.local:
                             removal.remove_folder(self.session, entry.name)
@@ -265,7 +265,7 @@ class VirtualBoxHost:
         self._ledger.add(Entry(plan.id, plan.name, self.identity, plan.owner.test))
         try:
             with self._bases.ready(plan.model.image.disk, _KINDS[plan.model.image.attach], deadline) as base:
-                machine = build.create(self.session, plan, forwards.rules)
+                machine = build.create(self.session, plan, forwards.rules, record_serial=self.local)
                 build.attach_disk(self.session, machine, plan, base, deadline)
         except BaseException as error:
             forwards.release()
@@ -275,7 +275,7 @@ class VirtualBoxHost:
 
     def _remove_half_made(self, plan: Plan, error: BaseException) -> None:
         try:
-            if not removal.remove(self.session, plan.id) and self.local:
+            if not removal.remove(self.session, plan.id, local=self.local) and self.local:
                 removal.remove_folder(self.session, plan.name)
             self._ledger.strike(plan.id)
         except VirtualBoxError as second:

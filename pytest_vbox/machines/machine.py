@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pytest_vbox.machines.host import VirtualBoxHost
 
 _SSH: Final = "ssh"
+_WENT_OFF: Final = "the machine went to state {} by itself while it was expected to boot"
 #: Seconds after which a guest that has sent nothing is tried all the same: it may be waiting to be asked.
 _SILENT_GUEST: Final = 10.0
 
@@ -419,7 +420,7 @@ class Machine:
     def _check_alive(self) -> None:
         state = self.state
         if state not in power.RUNNING | {MachineState.STARTING, MachineState.RESTORING}:
-            raise MachineError(f"the machine went to state {state} by itself while it was expected to boot")
+            raise MachineError(_WENT_OFF.format(state))
 
     def _boot_phase(self, phase: str, deadline: Deadline, step: Callable[[Deadline], None]) -> None:
         try:
@@ -436,13 +437,20 @@ class Machine:
             (
                 f"machine {self.name} (image {self.image}, profile {self.profile}) did not come up",
                 f"phase: {phase}, after {deadline.elapsed:.1f} s of at most {deadline.seconds:g} s",
-                f"reason: {error}",
+                f"reason: {_reason(phase, shown.state, error)}",
                 shown.text(),
                 *(f"saved: {file}" for file in files),
                 _advice(phase, error),
             )
         )
         return BootError(self.name, phase, deadline.elapsed, report, picture)
+
+
+def _reason(phase: str, state: str, error: Exception) -> str:
+    """A machine that is gone is the reason for whatever else failed while it was expected to boot."""
+    if phase in {"launch", "forward"} or isinstance(error, MachineError) or state in power.RUNNING:
+        return str(error)
+    return f"{_WENT_OFF.format(state)} ({error})"
 
 
 def _advice(phase: str, error: Exception) -> str:

@@ -13,8 +13,13 @@ from pytest_vbox.virtualbox.enums import CleanupMode
 from pytest_vbox.virtualbox.errors import ObjectNotFound
 
 
-def remove(session: WebSession, machine_id: str) -> bool:
+def remove(session: WebSession, machine_id: str, *, local: bool) -> bool:
     """Remove a machine by its UUID, with what was made for it. No base image is touched, ever.
+
+    Args:
+        session: The connection to VirtualBox.
+        machine_id: The machine's UUID.
+        local: Whether its files are on this computer.
 
     Returns:
         Whether there was such a machine.
@@ -27,9 +32,12 @@ def remove(session: WebSession, machine_id: str) -> bool:
     except ObjectNotFound:
         return False
     power_off(session, machine)
-    folder = _folder(machine.settings_file_path)
+    name, folder = machine.name, _folder(machine.settings_file_path)
     media = machine.unregister(CleanupMode.FULL)
     machine.delete_config([medium for medium in media if _is_own(medium, folder)]).wait(Deadline(PATIENCE))
+    if local:
+        # VirtualBox leaves the serial console's log, and with it the folder.
+        _delete_folder(folder, name)
     return True
 
 
@@ -40,7 +48,11 @@ def is_ours(machine: Machine) -> bool:
 
 def remove_folder(session: WebSession, name: str) -> None:
     """Delete the folder of a machine that was never registered, on this computer."""
-    folder = _folder(session.virtualbox.compose_machine_filename(name, GROUP))
+    _delete_folder(_folder(session.virtualbox.compose_machine_filename(name, GROUP)), name)
+
+
+def _delete_folder(folder: str, name: str) -> None:
+    # A machine's folder has its name. Anything else is not what we think it is, and stays.
     if Path(folder).name == name:
         shutil.rmtree(folder, ignore_errors=True)
 

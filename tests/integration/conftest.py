@@ -1,0 +1,87 @@
+"""Tests against real VirtualBox: `make test` provides one, with an image and a profile that are both "tiny"."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import platformdirs
+import pytest
+from machine_support import forget, set_uuid
+
+from pytest_vbox.machines import VirtualBoxHost
+from pytest_vbox.models import Catalogue, Image
+
+# A machine boots in about 15 s where one core interprets it, and several times slower on a busy host.
+TIMEOUT = 600
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(TIMEOUT))
+
+
+@pytest.fixture
+def tiny(vbox_host: VirtualBoxHost) -> Image:
+    """The model of the image that the tests run on."""
+    return vbox_host.catalogue.images["tiny"]
+
+
+@pytest.fixture
+def own_image(tiny: Image, vbox_host: VirtualBoxHost, tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Makes copies of the base with UUIDs of their own, which VirtualBox forgets afterwards."""
+    made: list[Path] = []
+
+    def copy(name: str) -> Path:
+        path = tmp_path / name
+        shutil.copy(tiny.disk, path)
+        set_uuid(path)
+        made.append(path)
+        return path
+
+    yield copy
+    forget(vbox_host, made)
+
+
+@pytest.fixture
+def yaml_images(vbox_host: VirtualBoxHost, tmp_path: Path) -> Iterator[Callable[[str], None]]:
+    """Adds images to the host's catalogue for one test; takes what stands below ``images:``."""
+    before = vbox_host.catalogue
+    folders: list[Path] = []
+
+    def add(text: str) -> None:
+        # Each in a folder of its own, so that a later one may come over an earlier one.
+        folder = tmp_path / f"yaml-{len(folders)}"
+        folder.mkdir()
+        folders.append(folder)
+        (folder / "images.yaml").write_text("images:\n" + "".join(f"  {line}\n" for line in text.splitlines()))
+        vbox_host.catalogue = Catalogue.load([*before.folders, *folders])
+
+    yield add
+    vbox_host.catalogue = before
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """A folder for a suite as a user has it, to be run in a process of its own with the same VirtualBox.
+
+    pytester gives that process a home of its own; locks, ledgers and caches have to be the same ones.
+    """
+    for variable in (
+        "PYTEST_XDIST_WORKER",
+        "PYTEST_XDIST_WORKER_COUNT",
+        "PYTEST_XDIST_TESTRUNUID",
+        "PYTEST_ADDOPTS",
+    ):
+        monkeypatch.delenv(variable, raising=False)
+    return pytester
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _same_places() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", platformdirs.user_state_dir())
+        patch.setenv("XDG_CACHE_HOME", platformdirs.user_cache_dir())
+        yield

@@ -1,0 +1,49 @@
+"""Helpers that several machine tests share."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from pytest_vbox.deadline import Deadline
+from pytest_vbox.images.bases import anchor_id
+from pytest_vbox.machines import VirtualBoxHost
+from pytest_vbox.virtualbox.enums import CleanupMode
+from pytest_vbox.virtualbox.errors import VirtualBoxError
+
+
+def sha256(path: Path) -> str:
+    """The digest of a file's content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def set_uuid(vdi: Path) -> None:
+    """Give a VDI a UUID of its own, as ``VBoxManage internalcommands sethduuid`` does."""
+    with vdi.open("r+b") as file:
+        # VDI header 1.1: uuidCreate is at 0x188, uuidModify behind it.
+        file.seek(0x188)
+        file.write(os.urandom(32))
+
+
+def forget(host: VirtualBoxHost, disks: Iterable[Path]) -> None:
+    """Remove the anchors of some bases, and the bases from the registry; the files stay."""
+    for disk in disks:
+        with suppress(VirtualBoxError):  # it never became a base
+            anchor = host.api.find_machine(str(anchor_id(str(disk))))
+            anchor.unregister(CleanupMode.DETACH_ALL_RETURN_NONE)
+            anchor.delete_config([]).wait(Deadline(10))
+        with suppress(VirtualBoxError):  # it never was a disk
+            host.api.open_medium(str(disk)).close()
+
+
+def names_of_ours(host: VirtualBoxHost) -> set[str]:
+    """The names of all machines that pytest-vbox made, of whichever run, without the anchors."""
+    return {machine.name for machine in host.api.machines_by_groups(["/pytest-vbox"])}
+
+
+def media_of_machines(host: VirtualBoxHost) -> set[str]:
+    """The differencing disks of all bases that VirtualBox knows."""
+    return {child.location for base in host.api.hard_disks for child in base.children}

@@ -1,0 +1,230 @@
+"""Whole pytest runs as a user starts them, each in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+from machine_support import names_of_ours
+
+from pytest_vbox.deadline import Deadline
+from pytest_vbox.machines import VirtualBoxHost
+from pytest_vbox.machines.removal import remove
+from pytest_vbox.service.endpoint import stop
+from pytest_vbox.virtualbox import Credentials, connect
+from pytest_vbox.virtualbox.enums import VBoxEventType
+from pytest_vbox.virtualbox.errors import LogonRefused
+
+PASSWORD = "PYTEST_VBOX_PASSWORD_FILE"
+
+
+def wait_for(host: VirtualBoxHost, condition: Callable[[], bool], seconds: float, what: str) -> None:
+    """Wait for something in VirtualBox that another process brings about."""
+    host.api.event_source.wait_until(
+        condition, [VBoxEventType.ON_MACHINE_STATE_CHANGED], Deadline(seconds), lambda: what
+    )
+
+
+def test_two_workers_get_a_machine_each_and_leave_nothing(
+    suite: pytest.Pytester, vbox_host: VirtualBoxHost
+) -> None:
+    suite.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.parametrize("number", [1, 2])
+        def test_twins(vbox, number):
+            vbox.run(f"echo {number} > /root/number; sync")
+            assert vbox.run("cat /root/number").stdout == f"{number}\\n"
+        """
+    )
+    result = suite.runpytest_subprocess("--vbox=require", "-n2", "-v", "-W", "error")
+    result.assert_outcomes(passed=2)
+    assert not [name for name in names_of_ours(vbox_host) if "test_twins" in name]
+
+
+def test_a_failed_test_saves_what_its_machine_shows_and_the_marker_describes_the_machine(
+    suite: pytest.Pytester, vbox_host: VirtualBoxHost
+) -> None:
+    suite.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.vbox(hardware={"memory": 300}, name="odd")
+        def test_marked(vbox):
+            assert "pytest-odd-" in vbox.name
+            assert vbox.api.memory_size == 300
+            vbox.run("echo the reason >&2; exit 9")
+        """
+    )
+    result = suite.runpytest_subprocess("--vbox=require", "--vbox-artifacts=shown")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*CommandError*exit status 9*",
+            "*the reason*",
+            "*VirtualBox machine pytest-odd-*",
+            "machine state: Running",
+        ]
+    )
+    saved = sorted(path.name for path in (suite.path / "shown").rglob("*.*"))
+    assert saved == ["VBox.log", "screenshot.png", "serial.log"]
+    assert not [name for name in names_of_ours(vbox_host) if "-odd-" in name]
+
+
+def test_a_machine_of_a_failed_test_can_be_kept_and_the_summary_says_how_to_enter_and_remove_it(
+    suite: pytest.Pytester, vbox_host: VirtualBoxHost
+) -> None:
+    suite.makepyfile(
+        """
+        def test_kept(vbox_machine):
+            vbox_machine(start=False)
+            assert False, "on purpose"
+
+        def test_gone(vbox_machine):
+            vbox_machine(start=False)
+        """
+    )
+    result = suite.runpytest_subprocess("--vbox=require", "--vbox-keep=failed", "-n1")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        ["*machines that were kept*", "kept machine pytest-test_kept-*: ssh -p *unregistervm*"]
+    )
+    kept = [name for name in names_of_ours(vbox_host) if "test_kept" in name]
+    assert len(kept) == 1
+    assert not [name for name in names_of_ours(vbox_host) if "test_gone" in name]
+    remove(vbox_host.session, vbox_host.api.find_machine(kept[0]).id, local=True)
+
+
+def test_ctrl_c_in_the_middle_of_a_boot_leaves_nothing(suite: pytest.Pytester, vbox_host: VirtualBoxHost) -> None:
+    suite.makepyfile("def test_interrupted(vbox): pass")
+    run = suite.popen(
+        [sys.executable, "-m", "pytest", "--vbox=require"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    try:
+        wait_for(vbox_host, lambda: _is_running(vbox_host, "test_interrupted"), 60, "the machine never ran")
+        run.send_signal(signal.SIGINT)
+        output, _ = run.communicate(timeout=60)
+    finally:
+        run.kill()
+    assert run.returncode == pytest.ExitCode.INTERRUPTED, output.decode()
+    assert not [name for name in names_of_ours(vbox_host) if "test_interrupted" in name]
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next_one(
+    suite: pytest.Pytester, vbox_host: VirtualBoxHost
+) -> None:
+    suite.makepyfile("def test_killed(vbox): pass")
+    run = suite.popen(
+        [sys.executable, "-m", "pytest", "--vbox=require"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_for(vbox_host, lambda: _is_running(vbox_host, "test_killed"), 60, "the machine never ran")
+    finally:
+        run.kill()
+        run.wait()
+    left = [name for name in names_of_ours(vbox_host) if "test_killed" in name]
+    assert len(left) == 1
+    folder = Path(vbox_host.api.find_machine(left[0]).settings_file_path).parent
+    suite.makepyfile("def test_next(vbox_host): pass")
+    suite.runpytest_subprocess("--vbox=require").assert_outcomes(passed=1)
+    assert not [name for name in names_of_ours(vbox_host) if "test_killed" in name]
+    assert not folder.exists()
+
+
+def test_the_live_machines_of_another_run_are_left_alone(
+    suite: pytest.Pytester, vbox_host: VirtualBoxHost
+) -> None:
+    machine = vbox_host.machine(start=False, name="alive")
+    suite.makepyfile("def test_next(vbox_host): pass")
+    suite.runpytest_subprocess("--vbox=require").assert_outcomes(passed=1)
+    assert machine.name in names_of_ours(vbox_host)
+    vbox_host.remove(machine)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--vbox-image=tyny"], "*no image*tyny*did you mean*tiny*"),
+        (["--vbox-profile=smal"], "*smal*did you mean*small*"),
+        (
+            ["--vbox-url=http://127.0.0.1:9"],
+            "*service at http://127.0.0.1:9/ does not answer: connection refused*",
+        ),
+        (["--vbox-user=nobody"], "*user or password not accepted*"),
+        (["--vbox-password-file=/no/such/file"], "*--vbox-password-file*cannot read /no/such/file*"),
+        (["--vbox-profiles=/no/such/folder"], "*/no/such/folder*"),
+        (
+            ["--vbox-boot-timeout=soon"],
+            "*--vbox-boot-timeout: 'soon' cannot be used: expected a number of seconds*",
+        ),
+    ],
+    ids=["image", "profile", "url", "user", "password", "folder", "timeout"],
+)
+def test_a_wrong_setting_gets_a_message_that_names_it(
+    options: list[str], message: str, suite: pytest.Pytester
+) -> None:
+    suite.makepyfile("def test_it(vbox): pass")
+    result = suite.runpytest_subprocess("--vbox=require", *options)
+    assert result.ret != 0
+    assert "passed" not in result.stdout.str()
+    lines = result.stdout.lines + result.stderr.lines
+    assert any(fnmatch(line, message) for line in lines), "\n".join(lines)
+
+
+def test_a_service_that_is_not_there_is_a_skip_with_the_reason_unless_machines_are_required(
+    suite: pytest.Pytester,
+) -> None:
+    suite.makepyfile("def test_it(vbox): pass")
+    result = suite.runpytest_subprocess("--vbox=auto", "--vbox-url=http://127.0.0.1:9", "-rs")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["SKIPPED*VirtualBox cannot be used*does not answer: connection refused*"])
+
+
+@pytest.mark.skipif("VBOX_RIG_BIN" not in os.environ, reason="needs the rig's VBoxManage and vboxwebsrv")
+def test_without_a_url_a_private_service_is_started_with_a_password_and_shared(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    monkeypatch.setenv("XDG_STATE_HOME", str(state))
+    for name in ("PYTEST_VBOX_URL", "PYTEST_VBOX_USER", PASSWORD):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PATH", os.environ["VBOX_RIG_BIN"], prepend=os.pathsep)
+    suite.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.parametrize("number", range(4))
+        def test_it(vbox_machine, vbox_host, number):
+            vbox_machine(start=False)
+            with open("urls", "a") as file:
+                file.write(vbox_host.url + "\\\\n")
+        """
+    )
+    started = time.monotonic()
+    suite.runpytest_subprocess("--vbox=require", "-n2").assert_outcomes(passed=4)
+    suite.runpytest_subprocess("--vbox=require").assert_outcomes(passed=4)
+    assert time.monotonic() - started < 120
+    urls = set((suite.path / "urls").read_text().split())
+    assert len(urls) == 1
+    log_on_without_password(urls.pop())
+    assert stop(state / "pytest-vbox")
+
+
+def log_on_without_password(url: str) -> None:
+    """See that the service refuses those who do not have its password."""
+    for credentials in (Credentials(), Credentials("pytest-vbox", "guess")):
+        with pytest.raises(LogonRefused):
+            connect(url, credentials)
+
+
+def _is_running(host: VirtualBoxHost, name: str) -> bool:
+    machines = host.api.machines_by_groups(["/pytest-vbox"])
+    return any(name in machine.name and machine.state == "Running" for machine in machines)
