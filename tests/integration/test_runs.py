@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -23,13 +24,6 @@ from pytest_vbox.virtualbox.enums import VBoxEventType
 from pytest_vbox.virtualbox.errors import LogonRefused
 
 PASSWORD = "PYTEST_VBOX_PASSWORD_FILE"
-
-
-def wait_for(host: VirtualBoxHost, condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Wait for something in VirtualBox that another process brings about."""
-    host.api.event_source.wait_until(
-        condition, [VBoxEventType.ON_MACHINE_STATE_CHANGED], Deadline(seconds), lambda: what
-    )
 
 
 def test_two_workers_get_a_machine_each_and_leave_nothing(
@@ -103,18 +97,40 @@ def test_a_machine_of_a_failed_test_can_be_kept_and_the_summary_says_how_to_ente
     remove(vbox_host.session, vbox_host.api.find_machine(kept[0]).id, local=True)
 
 
+@contextmanager
+def run_until(
+    suite: pytest.Pytester, host: VirtualBoxHost, condition: Callable[[], bool]
+) -> Iterator[subprocess.Popen[str]]:
+    """Start pytest, wait until something holds in VirtualBox, and have nothing left of the process afterwards."""
+    output = suite.path / "output.txt"
+    with (
+        output.open("w", encoding="utf-8") as file,
+        subprocess.Popen(
+            [sys.executable, "-m", "pytest", "--vbox=require"],
+            cwd=suite.path,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as run,
+    ):
+        try:
+            host.api.event_source.wait_until(
+                condition,
+                [VBoxEventType.ON_MACHINE_STATE_CHANGED],
+                Deadline(60),
+                lambda: f"it did not come to that:\n{output.read_text()}",
+            )
+            yield run
+        finally:
+            run.kill()
+
+
 def test_ctrl_c_in_the_middle_of_a_boot_leaves_nothing(suite: pytest.Pytester, vbox_host: VirtualBoxHost) -> None:
     suite.makepyfile("def test_interrupted(vbox): pass")
-    run = suite.popen(
-        [sys.executable, "-m", "pytest", "--vbox=require"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    try:
-        wait_for(vbox_host, lambda: _is_running(vbox_host, "test_interrupted"), 60, "the machine never ran")
+    with run_until(suite, vbox_host, lambda: _is_running(vbox_host, "test_interrupted")) as run:
         run.send_signal(signal.SIGINT)
-        output, _ = run.communicate(timeout=60)
-    finally:
-        run.kill()
-    assert run.returncode == pytest.ExitCode.INTERRUPTED, output.decode()
+        assert run.wait(60) == pytest.ExitCode.INTERRUPTED, (suite.path / "output.txt").read_text()
     assert not [name for name in names_of_ours(vbox_host) if "test_interrupted" in name]
 
 
@@ -122,14 +138,8 @@ def test_what_a_killed_run_left_is_removed_by_the_next_one(
     suite: pytest.Pytester, vbox_host: VirtualBoxHost
 ) -> None:
     suite.makepyfile("def test_killed(vbox): pass")
-    run = suite.popen(
-        [sys.executable, "-m", "pytest", "--vbox=require"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        wait_for(vbox_host, lambda: _is_running(vbox_host, "test_killed"), 60, "the machine never ran")
-    finally:
+    with run_until(suite, vbox_host, lambda: _is_running(vbox_host, "test_killed")) as run:
         run.kill()
-        run.wait()
     left = [name for name in names_of_ours(vbox_host) if "test_killed" in name]
     assert len(left) == 1
     folder = Path(vbox_host.api.find_machine(left[0]).settings_file_path).parent
