@@ -7,6 +7,7 @@ import re
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from pytest_vbox import guest
@@ -50,6 +51,7 @@ class Machine:
         self._forwards = forwards
         self._connection: Connection | None = None
         self._host_key: str | None = None
+        self._phases: dict[str, float] = {}
         self.api = api
 
     def __repr__(self) -> str:
@@ -93,6 +95,11 @@ class Machine:
         if port is None:
             raise MachineError(f"{self.name} has no network adapter behind NAT, so no way for SSH")
         return self._host.address, port
+
+    @property
+    def phases(self) -> Mapping[str, float]:
+        """The seconds that each phase of the last start took: launch, forward, network, ssh."""
+        return MappingProxyType(self._phases)
 
     # In the guest
 
@@ -423,8 +430,10 @@ class Machine:
             raise MachineError(_WENT_OFF.format(state))
 
     def _boot_phase(self, phase: str, deadline: Deadline, step: Callable[[Deadline], None]) -> None:
+        before = deadline.elapsed
         try:
             step(deadline)
+            self._phases[phase] = deadline.elapsed - before
         except (VirtualBoxError, GuestError, MachineError) as error:
             raise self._boot_error(phase, deadline, error) from error
 

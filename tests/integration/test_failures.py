@@ -74,7 +74,7 @@ def test_a_wrong_key_and_password_are_told_from_a_guest_that_is_not_there(
     assert isinstance(caught.value.__cause__, LoginRefused)
 
 
-@pytest.mark.parametrize(("content", "message"), [(None, "no such file"), ("no key", "not a private key")])
+@pytest.mark.parametrize(("content", "message"), [(None, "No such file"), ("no key", "not a private key")])
 def test_an_unusable_key_file_is_refused_before_any_machine_is_made(
     content: str | None, message: str, broken: Callable[..., None], tmp_path: Path
 ) -> None:
