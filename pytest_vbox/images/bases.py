@@ -68,11 +68,12 @@ class Bases:
 
     def _ensure(self, location: str, kind: MediumType, deadline: Deadline) -> Medium:
         medium = self._open(location)
-        self._check(medium, location)
+        found = medium.type
+        self._check(medium, found, location)
         anchor = self._anchor(location)
-        if anchor is not None and medium.type is kind:
+        if anchor is not None and found is kind:
             return medium
-        if medium.type is not MediumType.NORMAL and medium.children:
+        if found is not MediumType.NORMAL and medium.children:
             return self._shared_by_others(medium, location, kind)
         try:
             return self._anchored(medium, location, kind, anchor, deadline)
@@ -89,7 +90,7 @@ class Bases:
         except VirtualBoxError as error:
             raise ImageError(_explain(location, error)) from error
 
-    def _check(self, medium: Medium, location: str) -> None:
+    def _check(self, medium: Medium, found: MediumType, location: str) -> None:
         state = medium.refresh_state()
         if state is MediumState.INACCESSIBLE:
             raise ImageError(f"image {location}: VirtualBox cannot use it: {medium.last_access_error}")
@@ -99,12 +100,12 @@ class Bases:
                 f"image {location} is a differencing disk (its parent is {parent.location}), and not whole "
                 f"without it. Make a full copy and use that: VBoxManage clonemedium {location} whole.vdi"
             )
-        if medium.type not in {MediumType.NORMAL, MediumType.MULTI_ATTACH, MediumType.IMMUTABLE}:
+        if found not in {MediumType.NORMAL, MediumType.MULTI_ATTACH, MediumType.IMMUTABLE}:
             raise ImageError(
-                f"image {location} has the type {medium.type} in VirtualBox, which cannot be shared by machines. "
+                f"image {location} has the type {found} in VirtualBox, which cannot be shared by machines. "
                 f"Set it back: VBoxManage modifymedium {location} --type normal"
             )
-        users = self._users(medium, location) if medium.type is MediumType.NORMAL else []
+        users = self._users(medium, location) if found is MediumType.NORMAL else []
         if users:
             raise ImageError(
                 f"image {location} is attached, writable, to machine {', '.join(users)}: what that machine writes "

@@ -1,4 +1,7 @@
-"""From a plan to a registered machine with its disk attached: about 30 API calls, 90 ms."""
+"""From a plan to a registered machine with its disk attached.
+
+Each API call costs 2 to 3 ms, so what a new machine has anyway (BIOS, a clock in local time) is not set again.
+"""
 
 from __future__ import annotations
 
@@ -117,14 +120,14 @@ def _sign(machine: Machine, plan: Plan) -> None:
 def _configure_scalars(machine: Machine, hardware: Hardware) -> None:
     machine.memory_size = hardware.memory
     machine.cpu_count = hardware.cpus
-    machine.platform.rtc_use_utc = hardware.rtc_utc
+    if hardware.rtc_utc:
+        machine.platform.rtc_use_utc = True
     if hardware.description:
         machine.description = hardware.description
-    graphics = machine.graphics_adapter
     if hardware.graphics_controller is not None:
-        graphics.graphics_controller_type = _GRAPHICS[hardware.graphics_controller]
+        machine.graphics_adapter.graphics_controller_type = _GRAPHICS[hardware.graphics_controller]
     if hardware.vram is not None:
-        graphics.vram_size = hardware.vram
+        machine.graphics_adapter.vram_size = hardware.vram
     for position in range(1, _BOOT_POSITIONS + 1):
         order = hardware.boot_order
         device = _BOOT_DEVICES[order[position - 1]] if position <= len(order) else DeviceType.NULL
@@ -132,7 +135,9 @@ def _configure_scalars(machine: Machine, hardware: Hardware) -> None:
 
 
 def _configure_firmware(machine: Machine, hardware: Hardware) -> None:
-    machine.firmware_kind.firmware_type = FirmwareType(hardware.firmware.upper())
+    firmware = FirmwareType(hardware.firmware.upper())
+    if firmware is not FirmwareType.BIOS:
+        machine.firmware_kind.firmware_type = firmware
     # Logo and boot menu cost every boot about 2.5 s.
     settings = machine.firmware_settings
     settings.logo_fade_in = False
@@ -143,6 +148,8 @@ def _configure_firmware(machine: Machine, hardware: Hardware) -> None:
 
 def _configure_network(machine: Machine, hardware: Hardware, forwards: Mapping[int, Sequence[Redirect]]) -> None:
     for slot, model in enumerate(hardware.network):
+        if model is None and slot > 0:
+            continue  # only the first one is there unasked
         adapter = machine.get_network_adapter(slot)
         adapter.enabled = model is not None and model.enabled
         if model is None:
@@ -161,7 +168,8 @@ def _configure_adapter(adapter: ApiNetworkAdapter, model: NetworkAdapter) -> Non
     adapter.attachment_type = (
         NetworkAttachmentType.NAT if model.attachment == "nat" else NetworkAttachmentType.NULL
     )
-    adapter.cable_connected = model.cable_connected
+    if not model.cable_connected:
+        adapter.cable_connected = False
     if model.mac_address is not None:
         adapter.mac_address = model.mac_address
 
@@ -173,7 +181,8 @@ def _configure_storage(machine: Machine, model: StorageController) -> None:
         controller.port_count = model.ports
     if model.host_io_cache is not None:
         controller.use_host_io_cache = model.host_io_cache
-    machine.set_storage_controller_bootable(model.name, model.bootable)
+    if not model.bootable:
+        machine.set_storage_controller_bootable(model.name, False)
 
 
 def _record_serial_console(machine: Machine) -> None:

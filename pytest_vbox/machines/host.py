@@ -76,6 +76,7 @@ class VirtualBoxHost:
         self.local = name in _LOOPBACK
         #: Where forwarded ports are reached.
         self.address = "127.0.0.1" if self.local else name
+        self._identity = f"{self.address}:{session.virtualbox.home_folder}"
         self._ledger = Ledger(state, self.run)
         self._bases = Bases(session, state, local=self.local)
         self._machines: dict[str, Machine] = {}
@@ -114,7 +115,7 @@ class VirtualBoxHost:
     @property
     def identity(self) -> str:
         """Which VirtualBox this is, whatever address its service has: computer and configuration folder."""
-        return f"{self.address}:{self.api.home_folder}"
+        return self._identity
 
     # Machines
 
