@@ -38,7 +38,7 @@ def load_key(path: Path) -> paramiko.PKey:
     try:
         if b"BEGIN PRIVATE KEY" in text:
             return _from_pkcs8(text)
-        return paramiko.PKey.from_path(path)
+        key = paramiko.PKey.from_path(path)
     except paramiko.PasswordRequiredException as error:
         raise KeyUnusable(path, _ENCRYPTED) from error
     except _UNREADABLE as error:
@@ -48,6 +48,10 @@ def load_key(path: Path) -> paramiko.PKey:
         if type(error).__module__.startswith("cryptography."):
             raise KeyUnusable(path, f"{error}") from error
         raise
+    if key.get_name() == "ssh-dss":
+        # Releases of paramiko before 4 still read it.
+        raise KeyUnusable(path, _DSA)
+    return key
 
 
 def _from_pkcs8(text: bytes) -> paramiko.PKey:
@@ -64,6 +68,7 @@ def _from_pkcs8(text: bytes) -> paramiko.PKey:
 
 
 _ENCRYPTED = "it is encrypted, and nobody is there to type a passphrase; use a key without one"
+_DSA = "it is a DSA key, which today's SSH refuses; make another: ssh-keygen -t ed25519"
 
 
 def _why_unreadable(text: bytes, error: BaseException) -> str:
@@ -72,13 +77,24 @@ def _why_unreadable(text: bytes, error: BaseException) -> str:
         return "it is a PuTTY key; convert it with: puttygen FILE -O private-openssh -o NEW"
     if start.startswith((b"ssh-", b"ecdsa-", b"---- BEGIN SSH2 PUBLIC", b"-----BEGIN PUBLIC")):
         return "it is the public half of a key; name the private one (usually the same name without .pub)"
-    if b"ENCRYPTED" in text or (isinstance(error, TypeError) and "password" in str(error).lower()):
+    if b"ENCRYPTED" in text or _is_encrypted_openssh(text):
         return _ENCRYPTED
     if b"DSA PRIVATE KEY" in start or "dsa" in str(error).lower().split():
-        return "it is a DSA key, which today's SSH refuses; make another: ssh-keygen -t ed25519"
+        return _DSA
     if b"PRIVATE KEY" not in start:
         return "it is not a private key"
     return f"it is damaged or of a kind that is not supported ({type(error).__name__}: {error})"
+
+
+def _is_encrypted_openssh(text: bytes) -> bool:
+    """Whether a file in OpenSSH's format names a cipher; libraries differ in what they make of it."""
+    body = b"".join(line.strip() for line in text.splitlines() if b"-" not in line)
+    try:
+        start = base64.b64decode(body[:64])
+    except binascii.Error:
+        return False
+    magic, name = b"openssh-key-v1\0", b"\0\0\0\4none"
+    return start.startswith(magic) and not start[len(magic) :].startswith(name)
 
 
 def parse_host_key(text: str) -> str:

@@ -19,8 +19,9 @@ class Output:
 
     def __init__(self, limit: int = MOST_KEPT) -> None:
         self._half = limit // 2
+        self._piece = max(1, min(64 * 1024, limit // 8))
         self._head = bytearray()
-        self._tail: deque[bytes] = deque()
+        self._tail: deque[bytearray] = deque()
         self._tail_size = 0
         self._dropped = 0
 
@@ -31,7 +32,10 @@ class Output:
             self._head += data[:room]
             data = data[room:]
         if data:
-            self._tail.append(data)
+            # Small ones are put together: single bytes would cost many times their size.
+            if not self._tail or len(self._tail[-1]) >= self._piece:
+                self._tail.append(bytearray())
+            self._tail[-1] += data
             self._tail_size += len(data)
         # Whole pieces are dropped, so that a flood costs no copying; the last half is kept in any case.
         while self._tail and self._tail_size - len(self._tail[0]) >= self._half:

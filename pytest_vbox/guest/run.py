@@ -27,7 +27,7 @@ _LOOK = 0.5
 # Seconds that output may still come after the command ended, while something in the background holds it open.
 _LINGER = 2.0
 # Seconds for killing a command that took too long, and for the last of its output.
-_KILL_TIME, _LAST_WORDS = 15.0, 5.0
+_KILL_TIME, _LAST_WORDS = 15.0, 2.0
 _CHUNK = 64 * 1024
 
 
@@ -131,6 +131,8 @@ class _Execution:
             raise GuestError("the guest's SSH server refused to run a command") from error
 
     def signal(self, name: str) -> None:
+        if self.channel.exit_status_ready():
+            return  # dropbear ends the whole connection over a request for a channel that is closed.
         with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
             self._transport.send_signal(self.channel, name)
 
@@ -265,17 +267,14 @@ def _hint(execution: _Execution, returncode: int, stderr: str) -> str:
 
 def _kill(execution: _Execution) -> str:
     """Kill a command that took too long; what became of it."""
+    command, sudo = ["sh", "-c", kill_script(execution.script)], execution.script.sudo
+    note = "Its processes in the guest were killed."
     try:
-        run(
-            execution.connection,
-            ["sh", "-c", kill_script(execution.script)],
-            check=False,
-            timeout=_KILL_TIME,
-            sudo=execution.script.sudo,
-        )
+        run(execution.connection, command, check=False, timeout=_KILL_TIME, sudo=sudo)
     except GuestError as error:
-        return f"Its processes could not be killed ({str(error).splitlines()[0]})."
-    # The command may have replaced its shell, by "exec"; the SSH server knows it still.
-    execution.signal("KILL")
-    execution.pump(Deadline(_LAST_WORDS))
-    return "Its processes in the guest were killed."
+        note = f"Its processes in the guest could not be killed ({str(error).splitlines()[0]})."
+    if not execution.pump(Deadline(_LAST_WORDS)):
+        # The command may have replaced its shell, by "exec"; the SSH server knows it still.
+        execution.signal("KILL")
+        execution.pump(Deadline(_LAST_WORDS))
+    return note
