@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import io
+from functools import lru_cache
 from pathlib import Path
 
 import paramiko
@@ -35,6 +36,12 @@ def load_key(path: Path) -> paramiko.PKey:
         text = path.read_bytes()
     except OSError as error:
         raise KeyUnusable(path, error.strerror or str(error)) from error
+    return _parsed(path, text)
+
+
+# Checking an RSA key's numbers takes 75 ms, and the same key serves machine after machine.
+@lru_cache(maxsize=8)
+def _parsed(path: Path, text: bytes) -> paramiko.PKey:
     try:
         if b"BEGIN PRIVATE KEY" in text:
             return _from_pkcs8(text)

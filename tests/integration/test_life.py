@@ -183,3 +183,19 @@ def test_send_keys_types_at_the_console(vm: Machine) -> None:
     vm.send_keys("echo 'Typed: #1!' > /tmp/typed\n")
     vm.wait_for(FileExists("/tmp/typed"), timeout=60)
     assert vm.run("cat /tmp/typed").stdout == "Typed: #1!\n"
+
+
+def test_sudo_answers_with_the_users_password_and_runs_as_root(
+    vbox_host: VirtualBoxHost, yaml_images: Callable[[str], None], tiny: Image
+) -> None:
+    assert tiny.private_key is not None
+    yaml_images(f"tiny: {{disk: {tiny.disk}, user: vagrant, password: vagrant, private_key: {tiny.private_key}}}")
+    vm = vbox_host.machine("tiny", "tiny", name="sudo")
+    try:
+        assert vm.run("id -un").stdout == "vagrant\n"
+        assert vm.run("id -un; cat", sudo=True, input="not the password\n").stdout == "root\nnot the password\n"
+        assert vm.run("cat /root/secret", check=False).returncode != 0
+        vm.run("echo secret > /root/secret", sudo=True)
+        assert vm.run("cat /root/secret", sudo=True).stdout == "secret\n"
+    finally:
+        vbox_host.remove(vm)
