@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 _SSH: Final = "ssh"
 _WENT_OFF: Final = "the machine went to state {} by itself while it was expected to boot"
+#: Seconds between two keys; VBoxManage's keyboardputstring waits as long.
+_KEY_PAUSE: Final = 0.05
 #: Seconds after which a guest that has sent nothing is tried all the same: it may be waiting to be asked.
 _SILENT_GUEST: Final = 10.0
 
@@ -367,14 +370,15 @@ class Machine:
         return diagnosis.serial_log(self.api)
 
     def send_keys(self, text: str) -> None:
-        r"""Type a text on the machine's (US) keyboard; ``\n`` is Enter."""
-        codes = list(keyboard.scancodes(text))
+        r"""Type a text on the machine's (US) keyboard, 20 keys a second; ``\n`` is Enter."""
+        keys = [list(keyboard.scancodes(letter)) for letter in text]
+        pause = threading.Event()
         with power.console(self._host.session, self.api, Deadline(power.PATIENCE)) as running:
             board = running.keyboard
-            while codes:
-                # The keyboard's buffer is small; it says how much it took.
-                taken = board.put_scancodes(codes[:16])
-                codes = codes[taken:]
+            for codes in keys:
+                board.put_scancodes(codes)
+                # The keyboard drops what the guest does not fetch in time, and nothing tells when it has.
+                pause.wait(_KEY_PAUSE)
 
     def guest_property(self, name: str) -> str:
         """A guest property's value, or the empty string."""
