@@ -19,10 +19,10 @@ check: $(VENV)/ready ## ruff, mypy and the unit tests: no VirtualBox, under a mi
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
-	$(PYTHON) -m pytest tests/unit -q -n $(WORKERS)
+	$(PYTHON) -m pytest tests/unit -q -n $(WORKERS) --timeout=60
 
 unit: $(VENV)/ready
-	$(PYTHON) -m pytest tests/unit -q -n $(WORKERS)
+	$(PYTHON) -m pytest tests/unit -q -n $(WORKERS) --timeout=60
 
 machine-tests: $(VENV)/ready
 	tools/with-virtualbox $(PYTHON) -m pytest tests/integration examples --vbox=require -n $(WORKERS) --durations=10

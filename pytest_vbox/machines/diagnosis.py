@@ -102,11 +102,7 @@ def serial_log(machine: Machine) -> str:
             raw = file.read(_SERIAL_LIMIT)
     except (OSError, VirtualBoxError):
         return ""
-    text = raw.decode(errors="replace").replace("\r\n", "\n")
-    # A guest must not be able to drive the terminal of whoever reads its log.
-    return "".join(
-        letter if letter.isprintable() or letter in "\n\t" else f"\\x{ord(letter):02x}" for letter in text
-    )
+    return _harmless(raw.decode(errors="replace").replace("\r\n", "\n"))
 
 
 def vbox_log(machine: Machine, offset: int = 0) -> str:
@@ -133,8 +129,16 @@ def _try_screenshot(session: WebSession, machine: Machine, state: MachineState) 
         return b""
 
 
+def _harmless(text: str) -> str:
+    """A text with its control characters shown: no guest shall drive the terminal of whoever reads its log."""
+    return "".join(
+        letter if letter.isprintable() or letter in "\n\t" else f"\\x{ord(letter):02x}" for letter in text
+    )
+
+
 def _tail(name: str, text: str, otherwise: str) -> list[str]:
-    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    # VirtualBox's own log has lines that the guest wrote, too.
+    lines = [_harmless(line.rstrip()) for line in text.split("\n") if line.strip()]
     if not lines:
         return [f"{name}: {otherwise}"]
     return [f"{name}, last lines:", *(f"    {line[:200]}" for line in lines[-_LINES:])]

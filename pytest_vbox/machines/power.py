@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from typing import Final
 
 from pytest_vbox.deadline import Deadline
-from pytest_vbox.virtualbox import Console, Machine, Session, WebSession
+from pytest_vbox.virtualbox import Console, Machine, WebSession
 from pytest_vbox.virtualbox.enums import LockType, MachineState
-from pytest_vbox.virtualbox.errors import InvalidObjectState, InvalidVmState, VirtualBoxError
+from pytest_vbox.virtualbox.errors import InvalidObjectState, InvalidVmState
+from pytest_vbox.virtualbox.machine import unlocking
 
 # What all guest network cards count; the first name since 6.0, the others are the devices' own.
 _SENT: Final = "/Public/NetAdapter/*/BytesTransmitted|/Devices/*/TransmitBytes"
@@ -33,23 +34,8 @@ def launch(session: WebSession, machine: Machine, deadline: Deadline) -> None:
         VirtualBoxError: It did not, with VirtualBox's own words.
     """
     session.wait_for_unlock(machine, deadline)
-    spawned = session.new_session()
-    try:
+    with unlocking(session.new_session()) as spawned:
         machine.launch_vm_process(spawned, "headless").wait(deadline)
-    except BaseException as error:
-        _unlock_quietly(spawned, error)
-        raise
-    spawned.unlock_machine()
-    spawned.release()
-
-
-def _unlock_quietly(spawned: Session, error: BaseException) -> None:
-    try:
-        spawned.unlock_machine()
-    except VirtualBoxError as second:
-        # Nothing was locked when the start itself failed; anything else the reader may want to know.
-        if not isinstance(second, InvalidObjectState):
-            error.add_note(f"(then giving the session back failed too: {second})")
 
 
 @contextmanager

@@ -13,16 +13,6 @@ from machine_support import forget, set_uuid
 from pytest_vbox.machines import VirtualBoxHost
 from pytest_vbox.models import Catalogue, Image
 
-# A machine boots in about 15 s where one core interprets it, and several times slower on a busy host.
-TIMEOUT = 600
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.timeout(TIMEOUT))
-
-
 @pytest.fixture
 def tiny(vbox_host: VirtualBoxHost) -> Image:
     """The model of the image that the tests run on."""
