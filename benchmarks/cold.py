@@ -72,7 +72,7 @@ def ours(image: str, profile: str) -> Phases:
 
 
 def _login(host: VirtualBoxHost, model: MachineModel) -> guest.Login:
-    return host.login(Plan("bench", model, Owner("bench"), 300))
+    return host.context.login(Plan("bench", model, Owner("bench"), 300))
 
 
 def _ssh(host: VirtualBoxHost, model: MachineModel, name: str, port: int, clock: Clock) -> None:

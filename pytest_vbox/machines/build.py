@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 from pytest_vbox.deadline import Deadline
@@ -115,6 +116,7 @@ def _sign(machine: Machine, plan: Plan) -> None:
     machine.set_extra_data(f"{EXTRA_DATA}/run", plan.owner.run)
     machine.set_extra_data(f"{EXTRA_DATA}/pid", str(os.getpid()))
     machine.set_extra_data(f"{EXTRA_DATA}/test", plan.owner.test)
+    machine.set_extra_data(f"{EXTRA_DATA}/since", datetime.now(UTC).isoformat(timespec="seconds"))
 
 
 def _configure_scalars(machine: Machine, hardware: Hardware) -> None:

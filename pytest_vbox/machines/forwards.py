@@ -79,8 +79,9 @@ class Forwards:
         if same is not None:
             return same.host_port
         name = f"forward-{protocol}-{guest_port}"
-        self._own[name] = self._new(name, guest_port, kind)
-        self._change(session, machine, add=self._own[name])
+        rule = self._new(name, guest_port, kind)
+        self._change(session, machine, add=rule)
+        self._own[name] = rule
         if machine.state.is_online:
             self.check(session, machine, Deadline(PATIENCE))
         return self._own[name].host_port

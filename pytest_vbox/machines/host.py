@@ -13,16 +13,16 @@ from typing import Final, Self
 from urllib.parse import urlsplit
 
 from pytest_vbox.deadline import Deadline
-from pytest_vbox.guest import Login, load_key
+from pytest_vbox.guest import load_key
 from pytest_vbox.images import Bases
 from pytest_vbox.machines import build, removal
+from pytest_vbox.machines.context import Context
 from pytest_vbox.machines.forwards import Forwards
-from pytest_vbox.machines.machine import Machine
-from pytest_vbox.machines.plan import Owner, Plan, machine_name, safe_name
+from pytest_vbox.machines.machine import Built, Machine
+from pytest_vbox.machines.plan import Owner, Plan, machine_name
 from pytest_vbox.models import Catalogue
 from pytest_vbox.ownership import Entry, Ledger, abandoned
 from pytest_vbox.settings import Keep, Reset, Settings
-from pytest_vbox.virtualbox import Machine as ApiMachine
 from pytest_vbox.virtualbox import VirtualBox, WebSession
 from pytest_vbox.virtualbox.enums import MediumType
 from pytest_vbox.virtualbox.errors import VirtualBoxError
@@ -68,14 +68,14 @@ class VirtualBoxHost:
         self.catalogue = catalogue
         self.url = url
         self._state = state
-        self._ssh_key = ssh_key
-        self._artifacts = artifacts or settings.artifacts
         self._on_close = on_close
         self.run = run or uuid.uuid4().hex
         name = urlsplit(url).hostname or "localhost"
         self.local = name in _LOOPBACK
         #: Where forwarded ports are reached.
         self.address = "127.0.0.1" if self.local else name
+        self._ssh_key = ssh_key
+        self.context = Context(session, state, self.local, self.address, artifacts or settings.artifacts, ssh_key)
         self._identity = f"{self.address}:{session.virtualbox.home_folder}"
         self._ledger = Ledger(state, self.run)
         self._bases = Bases(session, state, local=self.local)
@@ -157,8 +157,8 @@ class VirtualBoxHost:
         wish = name or test.rpartition("::")[2] or model.image_name
         mode = self.settings.reset if reset is None else Reset(reset)
         plan = Plan(machine_name(wish), model, Owner(self.run, test), timeout, mode)
-        api, forwards = self._create(plan)
-        machine = Machine(self, plan, api, forwards)
+        built = self._create(plan)
+        machine = Machine(self.context, built, self._replace)
         self._machines[plan.id] = machine
         if start:
             try:
@@ -193,17 +193,6 @@ class VirtualBoxHost:
             f"remove it: VBoxManage controlvm {machine.name} poweroff; "
             f"VBoxManage unregistervm {machine.name} --delete"
         )
-
-    def replace(self, machine: Machine) -> tuple[Plan, ApiMachine, Forwards]:
-        """Remove a machine and make a new one from the same plan, not started yet."""
-        old = machine._plan
-        plan = replace(
-            old, id=str(uuid.uuid4()), name=machine_name(re.sub(r"^pytest-|-[0-9a-f]{8}$", "", old.name))
-        )
-        api, forwards = self._create(plan)
-        self.remove(machine)
-        self._machines[plan.id] = machine
-        return plan, api, forwards
 
     def clean_up_abandoned(self) -> list[str]:
         """Remove what processes that died have left in this VirtualBox. Returns the names of the machines.
@@ -243,26 +232,22 @@ class VirtualBoxHost:
         if errors:
             raise errors[0]
 
-    # For machines
-
-    def login(self, plan: Plan) -> Login:
-        """How to log in to a guest."""
-        image = plan.model.image
-        return Login(
-            user=image.user,
-            password=image.password.get_secret_value() if image.password else None,
-            private_key=self._ssh_key or image.private_key,
-            sudo_password=image.sudo_password.get_secret_value() if image.sudo_password else None,
-            host_key=image.host_key,
-        )
-
     def artifacts_folder(self, name: str, test: str) -> Path:
         """Where what a machine showed in a test is saved."""
-        return self._artifacts / (safe_name(test) or "no-test") / name
+        return self.context.artifacts_folder(name, test)
 
-    def _create(self, plan: Plan) -> tuple[ApiMachine, Forwards]:
+    def _replace(self, machine: Machine) -> Built:
+        """Remove a machine and make a new one from the same plan, not started yet."""
+        old = machine._plan
+        wish = re.sub(r"^pytest-|-[0-9a-f]{8}$", "", old.name)
+        built = self._create(replace(old, id=str(uuid.uuid4()), name=machine_name(wish)))
+        self.remove(machine)
+        self._machines[built.plan.id] = machine
+        return built
+
+    def _create(self, plan: Plan) -> Built:
         deadline = Deadline(plan.boot_timeout)
-        forwards = Forwards(self._state, plan.model, "127.0.0.1" if self.local else "")
+        forwards = Forwards(self._state, plan.model, self.context.bind)
         self._ledger.add(Entry(plan.id, plan.name, self.identity, plan.owner.test))
         try:
             with self._bases.ready(plan.model.image.disk, _KINDS[plan.model.image.attach], deadline) as base:
@@ -272,7 +257,7 @@ class VirtualBoxHost:
             forwards.release()
             self._remove_half_made(plan, error)
             raise
-        return machine, forwards
+        return Built(plan, machine, forwards)
 
     def _remove_half_made(self, plan: Plan, error: BaseException) -> None:
         try:

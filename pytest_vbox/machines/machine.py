@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pytest_vbox import guest
 from pytest_vbox.deadline import Deadline
-from pytest_vbox.guest import Condition, Connection, GuestError
+from pytest_vbox.guest import Condition, Connection
 from pytest_vbox.machines import diagnosis, keyboard, power
-from pytest_vbox.machines.errors import BootError, MachineError
+from pytest_vbox.machines.boot import Boot
+from pytest_vbox.machines.context import Context
+from pytest_vbox.machines.errors import MachineError
 from pytest_vbox.machines.forwards import Forwards
 from pytest_vbox.machines.plan import Plan
 from pytest_vbox.settings import Reset
@@ -26,14 +27,16 @@ from pytest_vbox.virtualbox.errors import VirtualBoxError
 if TYPE_CHECKING:
     import paramiko
 
-    from pytest_vbox.machines.host import VirtualBoxHost
-
-_SSH: Final = "ssh"
-_WENT_OFF: Final = "the machine went to state {} by itself while it was expected to boot"
 #: Seconds between two keys; VBoxManage's keyboardputstring waits as long.
 _KEY_PAUSE: Final = 0.05
-#: Seconds after which a guest that has sent nothing is tried all the same: it may be waiting to be asked.
-_SILENT_GUEST: Final = 10.0
+
+
+class Built(NamedTuple):
+    """A machine in VirtualBox, with what belongs to it."""
+
+    plan: Plan
+    api: ApiMachine
+    forwards: Forwards
 
 
 class Machine:
@@ -48,14 +51,13 @@ class Machine:
         api: The typed VirtualBox machine underneath, for what this class does not have.
     """
 
-    def __init__(self, host: VirtualBoxHost, plan: Plan, api: ApiMachine, forwards: Forwards) -> None:
-        self._host = host
-        self._plan = plan
-        self._forwards = forwards
+    def __init__(self, context: Context, built: Built, replace: Callable[[Machine], Built]) -> None:
+        self._context = context
+        self._replace = replace
+        self._plan, self.api, self._forwards = built
         self._connection: Connection | None = None
         self._host_key: str | None = None
         self._phases: dict[str, float] = {}
-        self.api = api
 
     def __repr__(self) -> str:
         return f"<Machine {self.name} ({self.image}, {self.profile})>"
@@ -97,7 +99,7 @@ class Machine:
         port = self._forwards.ssh_port
         if port is None:
             raise MachineError(f"{self.name} has no network adapter behind NAT, so no way for SSH")
-        return self._host.address, port
+        return self._context.address, port
 
     @property
     def phases(self) -> Mapping[str, float]:
@@ -175,7 +177,7 @@ class Machine:
             timeout: Seconds; by default as long as a boot may take.
         """
         self._disconnect()
-        self._boot_phase(_SSH, Deadline(timeout or self._plan.boot_timeout), self._connect)
+        self._keep(self._new_boot().connect(Deadline(timeout or self._plan.boot_timeout)))
 
     # Power
 
@@ -185,19 +187,14 @@ class Machine:
         Raises:
             BootError: It did not come up; says how far it came, and what it showed.
         """
-        deadline = Deadline(self._plan.boot_timeout)
-        resumed = self.state in {MachineState.SAVED, MachineState.ABORTED_SAVED}
-        self._boot_phase("launch", deadline, self._launch)
-        self._boot_phase("forward", deadline, self._check_forwards)
-        if self._forwards.ssh_port is not None:
-            if not resumed:
-                self._boot_phase("network", deadline, self._wait_for_network)
-            self._boot_phase(_SSH, deadline, self._connect)
+        boot = self._new_boot()
+        self._phases = boot.phases
+        self._keep(boot.start())
 
     def power_off(self) -> None:
         """Pull the plug. A machine that is off already stays so."""
         self._disconnect()
-        power.power_off(self._host.session, self.api)
+        power.power_off(self._context.session, self.api)
 
     def shutdown(self, timeout: float = 60) -> None:
         """Press the power button, and wait until the guest has switched itself off.
@@ -210,10 +207,10 @@ class Machine:
         """
         self._disconnect()
         deadline = Deadline(timeout)
-        with power.console(self._host.session, self.api, deadline) as running:
+        with power.console(self._context.session, self.api, deadline) as running:
             running.power_button()
-        self._host.session.wait_for_state(self.api, power.OFF, deadline)
-        self._host.session.wait_for_unlock(self.api, deadline)
+        self._context.session.wait_for_state(self.api, power.OFF, deadline)
+        self._context.session.wait_for_unlock(self.api, deadline)
 
     def reboot(self, timeout: float = 60) -> None:
         """Shut the guest down, start it again, and wait for SSH.
@@ -226,21 +223,21 @@ class Machine:
 
     def pause(self) -> None:
         """Freeze the machine; its connection is kept."""
-        with power.console(self._host.session, self.api, Deadline(power.PATIENCE)) as running:
+        with power.console(self._context.session, self.api, Deadline(power.PATIENCE)) as running:
             running.pause()
 
     def resume(self) -> None:
         """Let a paused machine go on."""
-        with power.console(self._host.session, self.api, Deadline(power.PATIENCE)) as running:
+        with power.console(self._context.session, self.api, Deadline(power.PATIENCE)) as running:
             running.resume()
 
     def suspend(self) -> None:
         """Save the machine's state and switch it off; ``start()`` goes on from there."""
         self._disconnect()
         deadline = Deadline(power.PATIENCE)
-        with self._host.session.lock(self.api, LockType.SHARED, deadline) as held:
+        with self._context.session.lock(self.api, LockType.SHARED, deadline) as held:
             held.machine.save_state().wait(deadline)
-        self._host.session.wait_for_unlock(self.api, deadline)
+        self._context.session.wait_for_unlock(self.api, deadline)
 
     # Pristine again
 
@@ -252,14 +249,16 @@ class Machine:
         """
         deadline = Deadline(power.PATIENCE)
         running = self.state.is_online
-        with self._host.session.lock(self.api, LockType.SHARED if running else LockType.WRITE, deadline) as held:
+        with self._context.session.lock(
+            self.api, LockType.SHARED if running else LockType.WRITE, deadline
+        ) as held:
             held.machine.take_snapshot(name).wait(deadline)
 
     def restore(self, name: str) -> None:
         """Go back to a snapshot: disk and, if it ran then, memory; then it runs again, newly connected."""
         self.power_off()
         deadline = Deadline(power.PATIENCE)
-        with self._host.session.lock(self.api, LockType.WRITE, deadline) as held:
+        with self._context.session.lock(self.api, LockType.WRITE, deadline) as held:
             mutable = held.machine
             mutable.restore_snapshot(mutable.find_snapshot(name)).wait(deadline)
         if self.state is MachineState.SAVED:
@@ -279,14 +278,14 @@ class Machine:
         # A new disk may have a new host key, made at its first boot.
         self._host_key = None
         if mode is Reset.FRESH or self.api.snapshot_count:
-            self._plan, self.api, self._forwards = self._host.replace(self)
+            self._plan, self.api, self._forwards = self._replace(self)
         else:
             self._empty_disk()
         self.start()
 
     def _empty_disk(self) -> None:
         if self.state in {MachineState.SAVED, MachineState.ABORTED_SAVED}:
-            with self._host.session.lock(self.api, LockType.WRITE, Deadline(power.PATIENCE)) as held:
+            with self._context.session.lock(self.api, LockType.WRITE, Deadline(power.PATIENCE)) as held:
                 held.machine.discard_saved_state()
         for attachment in self.api.medium_attachments:
             medium = attachment.medium
@@ -305,7 +304,7 @@ class Machine:
         Returns:
             Host and port to connect to. Asking again for the same port gives the same.
         """
-        return self._host.address, self._forwards.add(self._host.session, self.api, guest_port, protocol)
+        return self._context.address, self._forwards.add(self._context.session, self.api, guest_port, protocol)
 
     def ip(self, slot: int = 0, timeout: float = 30) -> str:
         """The IPv4 address of an adapter, from the guest properties (needs Guest Additions in the guest).
@@ -325,7 +324,7 @@ class Machine:
             return bool(found)
 
         try:
-            self._host.session.virtualbox.event_source.wait_until(
+            self._context.session.virtualbox.event_source.wait_until(
                 look,
                 [VBoxEventType.ON_GUEST_PROPERTY_CHANGED],
                 Deadline(timeout),
@@ -354,7 +353,7 @@ class Machine:
         Args:
             path: Where to write it too.
         """
-        picture = diagnosis.screenshot(self._host.session, self.api)
+        picture = diagnosis.screenshot(self._context.session, self.api)
         if path is not None:
             Path(path).write_bytes(picture)
         return picture
@@ -365,15 +364,17 @@ class Machine:
         Raises:
             MachineError: VirtualBox is on another computer.
         """
-        if not self._host.local:
-            raise MachineError(f"the serial log of {self.name} is on {self._host.address}, not on this computer")
+        if not self._context.local:
+            raise MachineError(
+                f"the serial log of {self.name} is on {self._context.address}, not on this computer"
+            )
         return diagnosis.serial_log(self.api)
 
     def send_keys(self, text: str) -> None:
         r"""Type a text on the machine's (US) keyboard, 20 keys a second; ``\n`` is Enter."""
         keys = [list(keyboard.scancodes(letter)) for letter in text]
         pause = threading.Event()
-        with power.console(self._host.session, self.api, Deadline(power.PATIENCE)) as running:
+        with power.console(self._context.session, self.api, Deadline(power.PATIENCE)) as running:
             board = running.keyboard
             for codes in keys:
                 board.put_scancodes(codes)
@@ -386,14 +387,14 @@ class Machine:
 
     def set_guest_property(self, name: str, value: str) -> None:
         """Set a guest property; the guest sees it with ``VBoxControl guestproperty get``."""
-        with self._host.session.lock(
+        with self._context.session.lock(
             self.api, LockType.SHARED if self.state.is_online else LockType.WRITE, Deadline(power.PATIENCE)
         ) as held:
             held.machine.set_guest_property(name, value)
 
     def diagnose(self) -> diagnosis.Diagnosis:
         """State, screen, serial console and VBox.log, as far as they can be had."""
-        return diagnosis.diagnose(self._host.session, self.api, local=self._host.local)
+        return diagnosis.diagnose(self._context.session, self.api, local=self._context.local)
 
     # Inside
 
@@ -408,70 +409,10 @@ class Machine:
             self._connection.close()
             self._connection = None
 
-    def _launch(self, deadline: Deadline) -> None:
-        power.launch(self._host.session, self.api, deadline)
+    def _keep(self, connection: Connection | None) -> None:
+        self._connection = connection
+        if connection is not None:
+            self._host_key = connection.host_key
 
-    def _check_forwards(self, deadline: Deadline) -> None:
-        self._forwards.check(self._host.session, self.api, deadline)
-
-    def _wait_for_network(self, deadline: Deadline) -> None:
-        session = self._host.session
-        power.wait_for_first_packet(session, self.api, deadline.sooner(_SILENT_GUEST), self._check_alive)
-
-    def _connect(self, deadline: Deadline) -> None:
-        self._connection = guest.connect(
-            self.address,
-            self._host.login(self._plan),
-            deadline,
-            known_host_key=self._host_key,
-            on_wait=self._check_alive,
-        )
-        self._host_key = self._connection.host_key
-
-    def _check_alive(self) -> None:
-        state = self.state
-        if state not in power.RUNNING | {MachineState.STARTING, MachineState.RESTORING}:
-            raise MachineError(_WENT_OFF.format(state))
-
-    def _boot_phase(self, phase: str, deadline: Deadline, step: Callable[[Deadline], None]) -> None:
-        before = deadline.elapsed
-        try:
-            step(deadline)
-            self._phases[phase] = deadline.elapsed - before
-        except (VirtualBoxError, GuestError, MachineError) as error:
-            raise self._boot_error(phase, deadline, error) from error
-
-    def _boot_error(self, phase: str, deadline: Deadline, error: Exception) -> BootError:
-        shown = self.diagnose()
-        folder = self._host.artifacts_folder(self.name, self._plan.owner.test)
-        files = shown.save(folder)
-        picture = next((file for file in files if file.suffix == ".png"), None)
-        report = "\n".join(
-            (
-                f"machine {self.name} (image {self.image}, profile {self.profile}) did not come up",
-                f"phase: {phase}, after {deadline.elapsed:.1f} s of at most {deadline.seconds:g} s",
-                f"reason: {_reason(phase, shown.state, error)}",
-                shown.text(),
-                *(f"saved: {file}" for file in files),
-                _advice(phase, error),
-            )
-        )
-        return BootError(self.name, phase, deadline.elapsed, report, picture)
-
-
-def _reason(phase: str, state: str, error: Exception) -> str:
-    """A machine that is gone is the reason for whatever else failed while it was expected to boot."""
-    if phase in {"launch", "forward"} or isinstance(error, MachineError) or state in power.RUNNING:
-        return str(error)
-    return f"{_WENT_OFF.format(state)} ({error})"
-
-
-def _advice(phase: str, error: Exception) -> str:
-    text = str(error)
-    if phase == "launch":
-        if re.search(r"VT-x|AMD-V|VERR_VMX|VERR_SVM|vboxdrv|VERR_VM_DRIVER", text):
-            return "try: pytest-vbox needs VirtualBox's kernel driver and hardware virtualisation on the host"
-        return "try: VBoxManage startvm for this image by hand; VBox.log above says what VirtualBox missed"
-    if isinstance(error, guest.LoginRefused | guest.HostKeyMismatch | guest.KeyUnusable):
-        return "try: compare the image's user, password, private_key and host_key with what is in the guest"
-    return "try: look at the screenshot and the serial console; a slow guest needs a longer --vbox-boot-timeout"
+    def _new_boot(self) -> Boot:
+        return Boot(self._context, self._plan, self.api, self._forwards, self._host_key)

@@ -13,6 +13,7 @@ from machine_support import forget, set_uuid
 from pytest_vbox.machines import VirtualBoxHost
 from pytest_vbox.models import Catalogue, Image
 
+
 @pytest.fixture
 def tiny(vbox_host: VirtualBoxHost) -> Image:
     """The model of the image that the tests run on."""

@@ -6,16 +6,19 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import paramiko
 import pytest
 from machine_support import names_of_ours
 
+from pytest_vbox.deadline import Deadline
 from pytest_vbox.fixtures import MachineFactory
 from pytest_vbox.guest import ConnectionLost, GuestError, KeyUnusable, LoginRefused
 from pytest_vbox.machines import BootError, VirtualBoxHost, removal
 from pytest_vbox.models import Image
+from pytest_vbox.virtualbox.enums import MachineState
 from pytest_vbox.virtualbox.errors import VirtualBoxError
 
 
@@ -89,15 +92,12 @@ def test_an_unusable_key_file_is_refused_before_any_machine_is_made(
 def test_a_machine_whose_process_dies_while_it_boots_is_told_at_once(vbox_host: VirtualBoxHost) -> None:
     machine = vbox_host.machine("tiny", "tiny", start=False)
     try:
-        check = machine._check_alive
-
-        def kill_first() -> None:
-            machine._check_alive = check  # type: ignore[method-assign]
+        with ThreadPoolExecutor(1) as pool:
+            start = pool.submit(machine.start)
+            vbox_host.session.wait_for_state(machine.api, frozenset({MachineState.RUNNING}), Deadline(60))
             os.kill(machine.api.session_pid, signal.SIGKILL)
-
-        machine._check_alive = kill_first  # type: ignore[method-assign]
-        with pytest.raises(BootError, match="went to state Aborted by itself") as caught:
-            machine.start()
+            with pytest.raises(BootError, match="went to state Aborted by itself") as caught:
+                start.result(60)
         assert caught.value.seconds < 60
     finally:
         vbox_host.remove(machine)

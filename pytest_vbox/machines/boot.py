@@ -1,0 +1,145 @@
+"""One start of a machine, phase by phase, and what is told when it does not come up."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from pytest_vbox import guest
+from pytest_vbox.deadline import Deadline
+from pytest_vbox.guest import Connection, GuestError
+from pytest_vbox.machines import diagnosis, power
+from pytest_vbox.machines.context import Context
+from pytest_vbox.machines.errors import BootError, MachineError
+from pytest_vbox.machines.forwards import Forwards
+from pytest_vbox.machines.plan import Plan
+from pytest_vbox.virtualbox import Machine
+from pytest_vbox.virtualbox.enums import MachineState
+from pytest_vbox.virtualbox.errors import VirtualBoxError
+
+_WENT_OFF: Final = "the machine went to state {} by itself while it was expected to boot"
+#: Seconds after which a guest that has sent nothing is tried all the same: it may be waiting to be asked.
+_SILENT_GUEST: Final = 10.0
+
+
+class Boot:
+    """Brings a machine from off to connected, under one deadline.
+
+    Args:
+        context: Where the machine lives.
+        plan: What it is.
+        machine: The machine in VirtualBox.
+        forwards: Its port forwards.
+        host_key: The key its SSH server showed before, or None if it may show any.
+
+    Attributes:
+        phases: The seconds that each finished phase took: launch, forward, network, ssh.
+    """
+
+    def __init__(
+        self, context: Context, plan: Plan, machine: Machine, forwards: Forwards, host_key: str | None
+    ) -> None:
+        self.phases: dict[str, float] = {}
+        self._context = context
+        self._plan = plan
+        self._machine = machine
+        self._forwards = forwards
+        self._host_key = host_key
+        self._connection: Connection | None = None
+
+    def start(self) -> Connection | None:
+        """Start the machine (or go on from its saved state) and log in, if there is a way in.
+
+        Raises:
+            BootError: It did not come up.
+        """
+        deadline = Deadline(self._plan.boot_timeout)
+        resumed = self._machine.state in {MachineState.SAVED, MachineState.ABORTED_SAVED}
+        self._phase("launch", deadline, self._launch)
+        self._phase("forward", deadline, self._check_forwards)
+        if self._forwards.ssh_port is None:
+            return None
+        if not resumed:
+            self._phase("network", deadline, self._wait_for_network)
+        return self.connect(deadline)
+
+    def connect(self, deadline: Deadline) -> Connection:
+        """Log in to a machine that runs.
+
+        Raises:
+            BootError: It does not let us in.
+        """
+        self._phase("ssh", deadline, self._connect)
+        assert self._connection is not None  # noqa: S101 - for the type checker: the phase has set it
+        return self._connection
+
+    def _launch(self, deadline: Deadline) -> None:
+        power.launch(self._context.session, self._machine, deadline)
+
+    def _check_forwards(self, deadline: Deadline) -> None:
+        self._forwards.check(self._context.session, self._machine, deadline)
+
+    def _wait_for_network(self, deadline: Deadline) -> None:
+        session = self._context.session
+        power.wait_for_first_packet(session, self._machine, deadline.sooner(_SILENT_GUEST), self._check_alive)
+
+    def _connect(self, deadline: Deadline) -> None:
+        port = self._forwards.ssh_port
+        if port is None:
+            raise MachineError(f"{self._plan.name} has no network adapter behind NAT, so no way for SSH")
+        self._connection = guest.connect(
+            (self._context.address, port),
+            self._context.login(self._plan),
+            deadline,
+            known_host_key=self._host_key,
+            on_wait=self._check_alive,
+        )
+
+    def _check_alive(self) -> None:
+        state = self._machine.state
+        if state not in power.RUNNING | {MachineState.STARTING, MachineState.RESTORING}:
+            raise MachineError(_WENT_OFF.format(state))
+
+    def _phase(self, phase: str, deadline: Deadline, step: Callable[[Deadline], None]) -> None:
+        before = deadline.elapsed
+        try:
+            step(deadline)
+        except (VirtualBoxError, GuestError, MachineError) as error:
+            raise self._error(phase, deadline, error) from error
+        self.phases[phase] = deadline.elapsed - before
+
+    def _error(self, phase: str, deadline: Deadline, error: Exception) -> BootError:
+        name, model = self._plan.name, self._plan.model
+        shown = diagnosis.diagnose(self._context.session, self._machine, local=self._context.local)
+        files = shown.save(self._context.artifacts_folder(name, self._plan.owner.test))
+        picture = next((file for file in files if file.suffix == ".png"), None)
+        report = "\n".join(
+            (
+                f"machine {name} (image {model.image_name}, profile {model.profile_name}) did not come up",
+                f"phase: {phase}, after {deadline.elapsed:.1f} s of at most {deadline.seconds:g} s",
+                f"reason: {_reason(phase, shown.state, error)}",
+                shown.text(),
+                *(f"saved: {file}" for file in files),
+                _advice(phase, error),
+            )
+        )
+        return BootError(name, phase, deadline.elapsed, report, picture)
+
+
+def _reason(phase: str, state: str, error: Exception) -> str:
+    """A machine that is gone is the reason for whatever else failed while it was expected to boot."""
+    if phase in {"launch", "forward"} or isinstance(error, MachineError) or state in power.RUNNING:
+        return str(error)
+    return f"{_WENT_OFF.format(state)} ({error})"
+
+
+def _advice(phase: str, error: Exception) -> str:
+    text = str(error)
+    if phase == "launch":
+        if re.search(r"VT-x|AMD-V|VERR_VMX|VERR_SVM|vboxdrv|VERR_VM_DRIVER", text):
+            return "try: pytest-vbox needs VirtualBox's kernel driver and hardware virtualisation on the host"
+        return "try: VBoxManage startvm for this image by hand; VBox.log above says what VirtualBox missed"
+    if isinstance(error, guest.LoginRefused | guest.HostKeyMismatch | guest.KeyUnusable):
+        return "try: compare the image's user, password, private_key and host_key with what is in the guest"
+    return "try: look at the screenshot and the serial console; a slow guest needs a longer --vbox-boot-timeout"
