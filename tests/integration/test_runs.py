@@ -134,17 +134,20 @@ def test_ctrl_c_in_the_middle_of_a_boot_leaves_nothing(suite: pytest.Pytester, v
     assert not [name for name in names_of_ours(vbox_host) if "test_interrupted" in name]
 
 
-def test_what_a_killed_run_left_is_removed_by_the_next_one(
-    suite: pytest.Pytester, vbox_host: VirtualBoxHost
-) -> None:
+@pytest.mark.parametrize("way", ["the next run", "pytest-vbox gc"])
+def test_what_a_killed_run_left_is_removed(way: str, suite: pytest.Pytester, vbox_host: VirtualBoxHost) -> None:
     suite.makepyfile("def test_killed(vbox): pass")
     with run_until(suite, vbox_host, lambda: _is_running(vbox_host, "test_killed")) as run:
         run.kill()
     left = [name for name in names_of_ours(vbox_host) if "test_killed" in name]
     assert len(left) == 1
     folder = Path(vbox_host.api.find_machine(left[0]).settings_file_path).parent
-    suite.makepyfile("def test_next(vbox_host): pass")
-    suite.runpytest_subprocess("--vbox=require").assert_outcomes(passed=1)
+    if way == "the next run":
+        suite.makepyfile("def test_next(vbox_host): pass")
+        suite.runpytest_subprocess("--vbox=require").assert_outcomes(passed=1)
+    else:
+        result = suite.run(Path(sys.executable).parent / "pytest-vbox", "gc")
+        result.stdout.fnmatch_lines([f"removed {left[0]}", "1 machine(s) removed"])
     assert not [name for name in names_of_ours(vbox_host) if "test_killed" in name]
     assert not folder.exists()
 
