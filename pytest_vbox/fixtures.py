@@ -184,6 +184,7 @@ def machines_for(request: pytest.FixtureRequest, host: VirtualBoxHost) -> Iterat
         start: bool = True,
         boot_timeout: float | None = None,
     ) -> Machine:
+        __tracebackhide__ = True
         machine = host.machine(
             image,
             profile,
@@ -207,9 +208,12 @@ def save_artifacts(host: VirtualBoxHost, test: str) -> list[tuple[str, str]]:
     """Save what the machines of a failed test show. Returns sections for its report."""
     sections = []
     for machine in host.machines:
-        shown = machine.diagnose()
-        files = shown.save(host.artifacts_folder(machine.name, test))
-        lines = [shown.text(), *(f"saved: {file}" for file in files)]
+        try:
+            shown = machine.diagnose()
+            files = shown.save(host.artifacts_folder(machine.name, test))
+            lines = [shown.text(), *(f"saved: {file}" for file in files)]
+        except Exception as error:  # noqa: BLE001 - the test's own failure comes first, whatever this is
+            lines = [f"what it shows cannot be had: {error}"]
         sections.append((f"VirtualBox machine {machine.name}", "\n".join(lines)))
     return sections
 

@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 _MARKER = (
-    "vbox(image=None, profile=None, *, name=None, hardware=None, reset=None, start=True, boot_timeout=None): "
+    "vbox(*, image=None, profile=None, name=None, hardware=None, reset=None, start=True, boot_timeout=None): "
     "describe the machine of the `vbox` fixture. Every test that uses a machine has this marker by itself, so "
     "`-m 'not vbox'` is the quick run and `-m vbox` the integration run."
 )

@@ -6,6 +6,7 @@ Knows nothing of pytest: the plugin hands in what pytest parsed, :func:`pytest_v
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
@@ -70,7 +71,8 @@ class Settings:
         if self.password or self.password_file is None:
             return self.password
         try:
-            return self.password_file.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
+            # Some Windows programs begin every file with a byte order mark.
+            return self.password_file.read_text(encoding="utf-8-sig").partition("\n")[0].rstrip("\r")
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f"--vbox-password-file: cannot read {self.password_file}: {error}") from error
 
@@ -109,9 +111,14 @@ class Option:
 
 
 def _url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("expected an address such as http://127.0.0.1:18083 or https://host:18083")
+    expected = "expected an address such as http://127.0.0.1:18083 or https://host:18083"
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"{expected} ({error})") from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0 or parts.query or parts.fragment:
+        raise ValueError(expected)
     if parts.username or parts.password:
         raise ValueError("user and password do not belong into the address; use --vbox-user and a password file")
     return text.rstrip("/")
@@ -128,7 +135,10 @@ def _seconds(text: str) -> float:
 
 
 def _path(text: str) -> Path:
-    return Path(text).expanduser()
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ValueError("there is no such user, whose folder ~ would be") from None
 
 
 def _one_of(kind: type[StrEnum]) -> Callable[[str], StrEnum]:
@@ -276,7 +286,8 @@ def _find(
         return option.flag, _texts(given), False
     text = environ.get(option.environment, "")
     if text:
-        return option.environment, text.split(os.pathsep) if option.repeatable else [text], False
+        parts = [part for part in text.split(os.pathsep) if part]
+        return option.environment, parts if option.repeatable else [text], False
     given = ini.get(option.name)
     if given not in (None, "", []):
         return f"ini key {option.ini}", _texts(given), True
@@ -291,5 +302,7 @@ def _parse(option: Option, source: str, text: str, base: Path) -> object:
     try:
         value = option.parse(text)
     except ValueError as error:
-        raise SettingsError(f"{source}: {text!r} cannot be used: {error}") from None
+        # An address may have a password in it, which is wrong but no reason to print it.
+        shown = re.sub(r"(?<=://)[^/]*@", "…@", text)
+        raise SettingsError(f"{source}: {shown!r} cannot be used: {error}") from None
     return base / value if isinstance(value, Path) else value

@@ -66,6 +66,7 @@ def run(
         ValueError: The command is empty, or a variable's name is wrong.
         GuestError: The guest's SSH server did not take the command.
     """
+    __tracebackhide__ = True  # pytest shows where it was called; the error says the rest
     sudo = sudo and connection.login.user != "root"
     password = connection.login.password_for_sudo if sudo else None
     script = compose(command, env=env, cwd=cwd, sudo=sudo, sudo_asks=password is not None)
@@ -237,6 +238,7 @@ def _feed(channel: paramiko.Channel, data: bytes) -> None:
 
 
 def _result(execution: _Execution, command: Command, *, check: bool) -> subprocess.CompletedProcess[str]:
+    __tracebackhide__ = True
     returncode = execution.returncode
     stdout, stderr = execution.stdout.text, execution.stderr.text
     if returncode is None:

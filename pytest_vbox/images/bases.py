@@ -193,7 +193,7 @@ def _existing_file(disk: Path) -> str:
         resolved = disk.resolve(strict=True)
     except FileNotFoundError:
         raise ImageError(f"image {disk}: there is no such file. Correct `disk:`, or fetch the image") from None
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # until Python 3.13 a circle of links is a RuntimeError
         raise ImageError(f"image {disk}: {error}") from error
     if not resolved.is_file():
         raise ImageError(f"image {disk} is not a file")
@@ -204,18 +204,20 @@ def _existing_file(disk: Path) -> str:
 
 def _explain(location: str, error: VirtualBoxError) -> str:
     text = error.text
-    if "already exists" in text and "UUID" in text:
+    # What VirtualBox says, and not what the user's folders are called.
+    words = text.replace(location, "")
+    if "already exists" in words and "UUID" in words:
         return (
             f"image {location} has the same UUID as another disk that VirtualBox knows: {text}\n"
             "It is a plain copy of that file. Use the original, or give the copy a UUID of its own: "
             f"VBoxManage internalcommands sethduuid {location}"
         )
-    if "storage format" in text or "VERR_NOT_SUPPORTED" in text:
+    if "storage format" in words or "VERR_NOT_SUPPORTED" in words:
         return (
             f"image {location} is in no format that VirtualBox reads (VDI, VMDK, VHD, …): {text}\n"
             f"Convert it: qemu-img convert -O vdi {location} image.vdi"
         )
-    if "parent" in text.lower():
+    if "parent" in words.lower():
         return (
             f"image {location} is a differencing disk whose parent is missing: {text}\n"
             "Use a full copy made where the parent still is: VBoxManage clonemedium … whole.vdi"

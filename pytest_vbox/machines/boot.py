@@ -54,6 +54,7 @@ class Boot:
         Raises:
             BootError: It did not come up.
         """
+        __tracebackhide__ = True
         deadline = Deadline(self._plan.boot_timeout)
         resumed = self._machine.state in {MachineState.SAVED, MachineState.ABORTED_SAVED}
         self._phase("launch", deadline, self._launch)
@@ -70,6 +71,7 @@ class Boot:
         Raises:
             BootError: It does not let us in.
         """
+        __tracebackhide__ = True
         self._phase("ssh", deadline, self._connect)
         assert self._connection is not None  # noqa: S101 - for the type checker: the phase has set it
         return self._connection
@@ -81,8 +83,8 @@ class Boot:
         self._forwards.check(self._context.session, self._machine, deadline)
 
     def _wait_for_network(self, deadline: Deadline) -> None:
-        session = self._context.session
-        power.wait_for_first_packet(session, self._machine, deadline.sooner(_SILENT_GUEST), self._check_alive)
+        patience = deadline.sooner(min(_SILENT_GUEST, deadline.remaining / 2))
+        power.wait_for_first_packet(self._context.session, self._machine, patience, self._check_alive)
 
     def _connect(self, deadline: Deadline) -> None:
         port = self._forwards.ssh_port
@@ -102,6 +104,7 @@ class Boot:
             raise MachineError(_WENT_OFF.format(state))
 
     def _phase(self, phase: str, deadline: Deadline, step: Callable[[Deadline], None]) -> None:
+        __tracebackhide__ = True
         before = deadline.elapsed
         try:
             step(deadline)

@@ -32,17 +32,21 @@ class Diagnosis:
     log: str
 
     def save(self, folder: Path) -> list[Path]:
-        """Write everything there is into a folder, and return the files."""
+        """Write what there is into a folder, and return the files; what cannot be written is left out."""
         files: list[Path] = []
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in (
-            ("screenshot.png", self.screenshot),
-            ("serial.log", self.serial.encode()),
-            ("VBox.log", self.log.encode()),
-        ):
-            if content:
-                (folder / name).write_bytes(content)
-                files.append(folder / name)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, content in (
+                ("screenshot.png", self.screenshot),
+                ("serial.log", self.serial.encode()),
+                ("VBox.log", self.log.encode()),
+            ):
+                if content:
+                    (folder / name).write_bytes(content)
+                    files.append(folder / name)
+        except OSError as error:
+            # What went wrong with the machine is what the reader has to see, not this.
+            logger.warning("cannot save what a machine showed: %s", error)
         return files
 
     def text(self) -> str:

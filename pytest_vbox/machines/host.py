@@ -149,6 +149,7 @@ class VirtualBoxHost:
             ImageError: The image's disk cannot be used.
             BootError: The machine did not come up. It is gone again, unless it is to be kept.
         """
+        __tracebackhide__ = True  # what went wrong is in the error; `pytest --full-trace` shows the way there
         model = self.catalogue.machine(image or self.settings.image, profile or self.settings.profile, hardware)
         key = self._ssh_key or model.image.private_key
         if key is not None:

@@ -145,6 +145,7 @@ class Machine:
             CommandTimeout: A ``subprocess.TimeoutExpired``; the command was killed.
             ConnectionLost: The guest went away meanwhile.
         """
+        __tracebackhide__ = True
         return guest.run(
             self._connected, command, check=check, timeout=timeout, sudo=sudo, input=input, env=env, cwd=cwd
         )
@@ -187,6 +188,7 @@ class Machine:
         Raises:
             BootError: It did not come up; says how far it came, and what it showed.
         """
+        __tracebackhide__ = True
         boot = self._new_boot()
         self._phases = boot.phases
         self._keep(boot.start())

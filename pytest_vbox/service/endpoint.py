@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +23,7 @@ from pytest_vbox.service.record import Lease, Process, Record
 #: Where VirtualBox's service listens if it is started without options.
 USUAL_PORT: Final = 18083
 _START_TIMEOUT: Final = 60.0
+_END_TIMEOUT: Final = 10.0
 _LOG_LINES: Final = 10
 
 
@@ -112,11 +114,16 @@ def _end(identity: Process) -> None:
     process = identity.find()
     if process is None:
         return
-    process.terminate()
-    try:
-        process.wait(10)
-    except psutil.TimeoutExpired:
-        process.kill()
+    deadline = Deadline(_END_TIMEOUT)
+    pause = threading.Event()
+    with suppress(psutil.NoSuchProcess):  # it may end by itself at any moment
+        process.terminate()
+        # Not psutil's wait(), for which an orphan lives on in a container whose first process reaps nobody.
+        while identity.find() is not None:
+            if deadline.expired:
+                process.kill()
+                return
+            pause.wait(0.02)
 
 
 def _start(state: Path, deadline: Deadline) -> Record:
@@ -142,13 +149,19 @@ def _start(state: Path, deadline: Deadline) -> Record:
             raise VirtualBoxUnusable(
                 f"VirtualBox's web service did not start ({deadline.elapsed:.0f} s); the end of {log}:\n{tail}"
             )
+    # It goes on without us, so Popen shall not warn of a process that nobody waited for.
+    keeper.returncode = 0
     return record
 
 
 def _end_unready(keeper: subprocess.Popen[bytes]) -> None:
     if keeper.poll() is None:
         keeper.terminate()
-        keeper.wait(10)
+        try:
+            keeper.wait(_END_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            keeper.kill()
+            keeper.wait()
 
 
 def _environment() -> dict[str, str]:

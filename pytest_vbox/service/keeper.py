@@ -29,6 +29,7 @@ _USER: Final = "pytest-vbox"
 IDLE: Final = 600.0
 _LOOK: Final = 5.0
 _START_TIMEOUT: Final = 45.0
+_END_TIMEOUT: Final = 30.0
 
 
 def keep(state: Path, installation: Installation, idle: float) -> int:
@@ -42,7 +43,7 @@ def keep(state: Path, installation: Installation, idle: float) -> int:
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     try:
-        if not _wait_until_it_answers(service, port.port):
+        if not _wait_until_it_answers(service, port.port, stopping):
             return 1
         record = Record(
             url=f"http://{_HOST}:{port.port}",
@@ -55,8 +56,7 @@ def keep(state: Path, installation: Installation, idle: float) -> int:
         _wait_until_idle(state, service, stopping, idle)
         return 0
     finally:
-        service.terminate()
-        service.wait(30)
+        _end(service)
         port.release()
 
 
@@ -65,9 +65,17 @@ def _start(installation: Installation, port: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen([installation.vboxwebsrv, *arguments], stdin=subprocess.DEVNULL)
 
 
-def _wait_until_it_answers(service: subprocess.Popen[bytes], port: int) -> bool:
+def _end(service: subprocess.Popen[bytes]) -> None:
+    service.terminate()
+    try:
+        service.wait(_END_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        service.kill()
+        service.wait()
+
+
+def _wait_until_it_answers(service: subprocess.Popen[bytes], port: int, stopping: threading.Event) -> bool:
     deadline = Deadline(_START_TIMEOUT)
-    pause = threading.Event()
     while not answers(_HOST, port):
         if service.poll() is not None:
             print(f"vboxwebsrv ended with exit code {service.returncode}", flush=True)  # noqa: T201 - our log
@@ -75,7 +83,8 @@ def _wait_until_it_answers(service: subprocess.Popen[bytes], port: int) -> bool:
         if deadline.expired:
             print(f"vboxwebsrv did not answer within {deadline.elapsed:.0f} s", flush=True)  # noqa: T201 - our log
             return False
-        pause.wait(0.05)
+        if stopping.wait(0.05):
+            return False
     return True
 
 

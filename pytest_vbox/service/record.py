@@ -5,14 +5,22 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
+from urllib.parse import urlsplit
 
 import psutil
 from filelock import FileLock, Timeout
 
-_NAME = "service.json"
+from pytest_vbox.deadline import Deadline
+from pytest_vbox.ownership import held
+
+_NAME: Final = "service.json"
+# Seconds; nobody sweeps for longer than a moment.
+_PATIENCE: Final = 60.0
 
 
 @dataclass(frozen=True)
@@ -31,8 +39,8 @@ class Process:
         try:
             process = psutil.Process(self.pid)
             same = abs(process.create_time() - self.started) < 1 and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return None
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            return None  # not there, or another user's by now
         return process if same else None
 
 
@@ -51,14 +59,16 @@ class Record:
         """What is written down, or None if there is nothing, or nothing that makes sense."""
         try:
             document = json.loads((state / _NAME).read_text(encoding="utf-8"))
+            if urlsplit(document["url"]).port is None:
+                return None
             return cls(
                 url=document["url"],
                 user=document["user"],
                 password=document["password"],
-                keeper=Process(**document["keeper"]),
-                service=Process(**document["service"]),
+                keeper=_process(document["keeper"]),
+                service=_process(document["service"]),
             )
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
 
     def write(self, state: Path) -> None:
@@ -78,9 +88,9 @@ class Lease:
     """Says that this process uses the private service; given back by the operating system when it dies."""
 
     def __init__(self, state: Path) -> None:
-        folder = _leases(state)
-        self._lock = FileLock(folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}.lock")
-        self._lock.acquire(timeout=0)
+        with _sweeping(state) as folder:
+            self._lock = FileLock(folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}.lock")
+            self._lock.acquire(timeout=0)
 
     def release(self) -> None:
         self._lock.release()
@@ -89,18 +99,26 @@ class Lease:
 
 def in_use(state: Path) -> bool:
     """Whether any process holds a lease; those of dead ones are swept away."""
-    for path in _leases(state).glob("*.lock"):
-        lock = FileLock(path)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return True
-        lock.release()
-        path.unlink(missing_ok=True)
+    with _sweeping(state) as folder:
+        for path in folder.glob("*.lock"):
+            lock = FileLock(path)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                return True
+            lock.release()
+            path.unlink(missing_ok=True)
     return False
 
 
-def _leases(state: Path) -> Path:
+@contextmanager
+def _sweeping(state: Path) -> Iterator[Path]:
+    """The folder of the leases, for one at a time: a lease is not swept away while it is being made."""
     folder = state / "leases"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return folder
+    with held(state, "leases", Deadline(_PATIENCE)):
+        yield folder
+
+
+def _process(document: Mapping[str, float]) -> Process:
+    return Process(int(document["pid"]), float(document["started"]))

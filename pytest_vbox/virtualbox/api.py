@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -37,6 +38,8 @@ CALL_TIMEOUT: Final = 120.0
 
 _SECRET_ARGUMENTS: Final = frozenset({"password", "passwords"})
 _MAX_ERROR_INFOS: Final = 5
+# What the web service puts around VirtualBox's words; the code is in the exception anyway.
+_WRAPPING: Final = re.compile(r"^apirc=0x[0-9a-f]+\s*|\s*\(0x[0-9a-f]+\)$", re.IGNORECASE)
 
 
 class Wire:
@@ -74,7 +77,7 @@ class Wire:
         """
         try:
             reply = self.session.get(self.url, params="wsdl", timeout=(5.0, CALL_TIMEOUT))
-        except requests.RequestException as error:
+        except OSError as error:  # requests' own errors are OSErrors too
             raise _unavailable(self.url, error) from error
         if reply.status_code != requests.codes.ok:
             raise ServiceUnavailable(
@@ -139,7 +142,7 @@ class Api:
         started = time.monotonic()
         try:
             result = self._service[translation.operation](**sent)
-        except (zeep.exceptions.Error, requests.RequestException) as error:
+        except (zeep.exceptions.Error, OSError) as error:  # requests' own errors, and a CA file that is not there
             raise self._translate(error, operation, arguments) from error
         seconds = time.monotonic() - started
         if logger.isEnabledFor(logging.DEBUG):
@@ -150,8 +153,14 @@ class Api:
 
     def _translate(self, error: Exception, operation: str, arguments: Mapping[str, object]) -> VirtualBoxError:
         shown = without_secrets(arguments)
-        if isinstance(error, requests.RequestException | zeep.exceptions.TransportError):
+        if isinstance(error, OSError):
             return _unavailable(self.wire.url, error, operation, shown)
+        if _is_no_soap(error):
+            return ServiceUnavailable(
+                f"what answers at {self.wire.url} is not VirtualBox's web service",
+                operation=operation,
+                arguments=shown,
+            )
         if not isinstance(error, zeep.exceptions.Fault):
             return VirtualBoxError(
                 f"the call does not fit this VirtualBox: {error}", operation=operation, arguments=shown
@@ -188,7 +197,7 @@ class Api:
                 if text and text not in texts:
                     texts.append(text)
                 reference = self._service["IVirtualBoxErrorInfo_getNext"](_this=reference)
-        except (zeep.exceptions.Error, requests.RequestException):
+        except (zeep.exceptions.Error, OSError):
             # The first error is what the user has to see; one about fetching its text would hide it.
             logger.debug("could not read the texts of an error", exc_info=True)
         return "\n".join(texts)
@@ -213,10 +222,15 @@ def _child(detail: etree._Element | None, name: str) -> etree._Element | None:
 
 def _own_words(message: str) -> str:
     """VirtualBox's text without the wrapping of the web service: ``VirtualBox error: apirc=0x… TEXT (0x…)``."""
-    text = message.removeprefix("VirtualBox error:").strip()
-    if text.startswith("apirc="):
-        text = text.partition(" ")[2]
-    return text
+    return _WRAPPING.sub("", message.removeprefix("VirtualBox error:").strip())
+
+
+def _is_no_soap(error: Exception) -> bool:
+    """Whether zeep says that the answer was something else: a page of another web server, say."""
+    if isinstance(error, zeep.exceptions.Fault):
+        # A fault that was made up by zeep has the whole document as its detail.
+        return isinstance(error.detail, bytes)
+    return isinstance(error, zeep.exceptions.TransportError | zeep.exceptions.XMLSyntaxError)
 
 
 def _unavailable(
@@ -227,12 +241,16 @@ def _unavailable(
         ("refused", "connection refused"),
         ("timed out", "no answer in time"),
         ("resolve", "no such host"),
+        ("closed connection", "it closed the connection"),
+        ("reset by peer", "it closed the connection"),
+        ("WRONG_VERSION_NUMBER", "it does not speak https; try http"),
     ):
         if hint in reason:
             reason = words
             break
-    if isinstance(error, requests.exceptions.SSLError):
-        reason = f"its certificate is not accepted ({error})"
+    else:
+        if isinstance(error, requests.exceptions.SSLError):
+            reason = f"its certificate is not accepted ({error})"
     return ServiceUnavailable(
         f"VirtualBox's web service at {url} does not answer: {reason}",
         operation=operation,

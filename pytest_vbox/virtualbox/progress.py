@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 from pytest_vbox.deadline import Deadline
@@ -47,26 +48,35 @@ class Progress(Interface):
             f"{self.description or 'the operation'} was at {self.percent} % after {deadline.elapsed:.1f} s",
             operation="IProgress_waitForCompletion",
         )
-        if self.cancelable:
-            self._call("cancel")
+        # It may have ended just now; what the caller has to hear is that its time was up.
+        with suppress(VirtualBoxError):
+            if self.cancelable:
+                self._call("cancel")
         return error
 
     def _error(self, code: int) -> VirtualBoxError:
+        words = ""
+        # The code is what failed; not getting the words for it must not take its place.
+        with suppress(VirtualBoxError):
+            words = "\n".join(self._error_texts())
+            words = f"{self.description}: {words}" if words else ""
+        return error_for(code, words, "IProgress_getErrorInfo")
+
+    def _error_texts(self) -> list[str]:
         texts: list[str] = []
-        reference = self._call("getErrorInfo")
+        reference = text(self._call("getErrorInfo"))
         while reference and len(texts) < _MAX_ERROR_INFOS:
-            info = ErrorInfo(self.api, str(reference))
-            if info.text.strip() not in texts:
-                texts.append(info.text.strip())
+            info = ErrorInfo(self.api, reference)
+            words = info.words.strip()
+            if words and words not in texts:
+                texts.append(words)
             reference = info.next_reference
-        return error_for(
-            code, f"{self.description}: " + "\n".join(texts) if texts else "", "IProgress_getErrorInfo"
-        )
+        return texts
 
 
 class ErrorInfo(Interface):
     """IVirtualBoxErrorInfo: one link in a chain of error texts."""
 
     interface = "IVirtualBoxErrorInfo"
-    text = ReadOnly("text", str)
-    next_reference = ReadOnly("next", str)
+    words = ReadOnly("text", text)
+    next_reference = ReadOnly("next", text)
