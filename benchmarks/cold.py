@@ -159,6 +159,7 @@ def _configure_raw(call: Callable[..., str], machine: str, model: MachineModel, 
     call("IFirmwareSettings_setLogoFadeOut", _this=firmware, logoFadeOut=False)
     call("IFirmwareSettings_setBootMenuMode", _this=firmware, bootMenuMode="Disabled")
     adapter = call("IMachine_getNetworkAdapter", _this=machine, slot=0)
+    call("INetworkAdapter_setAdapterType", _this=adapter, adapterType="I82540EM")
     call("INetworkAdapter_setAttachmentType", _this=adapter, attachmentType="NAT")
     engine = call("INetworkAdapter_getNATEngine", _this=adapter)
     call(
@@ -189,7 +190,16 @@ def vboxmanage(helper: VirtualBoxHost, model: MachineModel, program: str) -> Pha
     with clock.phase("clone"):
         manage("createvm", "--name", name, "--groups", GROUP, "--ostype", model.os_type, "--register")
         rule = f"ssh,tcp,127.0.0.1,{port.port},,{model.image.ssh_port}"
-        settings = ["--memory", str(model.hardware.memory), "--nic1", "nat", "--natpf1", rule]
+        settings = [
+            "--memory",
+            str(model.hardware.memory),
+            "--nic1",
+            "nat",
+            "--nictype1",
+            "82540EM",
+            "--natpf1",
+            rule,
+        ]
         settings += ["--bios-logo-fade-in=off", "--bios-logo-fade-out=off", "--bios-boot-menu=disabled"]
         manage("modifyvm", name, *settings)
         manage("storagectl", name, "--name", "SATA", "--add", "sata", "--portcount", "1")

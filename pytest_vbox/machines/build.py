@@ -5,13 +5,14 @@ Each API call costs 2 to 3 ms, so what a new machine has anyway (BIOS, a clock i
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
 from pytest_vbox.deadline import Deadline
-from pytest_vbox.machines.plan import EXTRA_DATA, GROUP, Plan
+from pytest_vbox.machines.plan import GROUP, OWNER_KEY, Plan
 from pytest_vbox.models import Hardware, NetworkAdapter, StorageController
 from pytest_vbox.virtualbox import Machine, Medium, Redirect, WebSession
 from pytest_vbox.virtualbox import NetworkAdapter as ApiNetworkAdapter
@@ -113,10 +114,13 @@ def nat_slot(hardware: Hardware) -> int | None:
 
 def _sign(machine: Machine, plan: Plan) -> None:
     """Say in the machine itself whose it is; with the ledger lost, this alone is enough to clean up."""
-    machine.set_extra_data(f"{EXTRA_DATA}/run", plan.owner.run)
-    machine.set_extra_data(f"{EXTRA_DATA}/pid", str(os.getpid()))
-    machine.set_extra_data(f"{EXTRA_DATA}/test", plan.owner.test)
-    machine.set_extra_data(f"{EXTRA_DATA}/since", datetime.now(UTC).isoformat(timespec="seconds"))
+    owner = {
+        "run": plan.owner.run,
+        "pid": os.getpid(),
+        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        "test": plan.owner.test,
+    }
+    machine.set_extra_data(OWNER_KEY, json.dumps(owner))
 
 
 def _configure_scalars(machine: Machine, hardware: Hardware) -> None:
@@ -140,11 +144,10 @@ def _configure_firmware(machine: Machine, hardware: Hardware) -> None:
     firmware = FirmwareType(hardware.firmware.upper())
     if firmware is not FirmwareType.BIOS:
         machine.firmware_kind.firmware_type = firmware
-    # Logo and boot menu cost every boot about 2.5 s.
+    # Logo and boot menu cost every boot about 2.5 s. (How long the logo stays is 0 unless it is set.)
     settings = machine.firmware_settings
     settings.logo_fade_in = False
     settings.logo_fade_out = False
-    settings.logo_display_time = 0
     settings.boot_menu_mode = FirmwareBootMenuMode.DISABLED
 
 
@@ -178,9 +181,9 @@ def _configure_adapter(adapter: ApiNetworkAdapter, model: NetworkAdapter) -> Non
 
 def _configure_storage(machine: Machine, model: StorageController) -> None:
     controller = machine.add_storage_controller(model.name, _BUSES[model.bus])
-    controller.controller_type = StorageControllerType(model.type)
-    if controller.port_count != model.ports:
-        controller.port_count = model.ports
+    if model.bus in {"ide", "scsi"}:  # the others have but one
+        controller.controller_type = StorageControllerType(model.type)
+    controller.port_count = model.ports
     if model.host_io_cache is not None:
         controller.use_host_io_cache = model.host_io_cache
     if not model.bootable:

@@ -11,8 +11,8 @@ from pytest_vbox.models import MachineModel
 from pytest_vbox.settings import Reset
 
 GROUP: Final = "/pytest-vbox"
-#: Prefix of the extra data by which a machine says whose it is.
-EXTRA_DATA: Final = "pytest-vbox"
+#: The extra data by which a machine says whose it is: run, process, time and test, as JSON.
+OWNER_KEY: Final = "pytest-vbox/owner"
 _NAME_LENGTH: Final = 48
 
 

@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from pytest_vbox.deadline import Deadline
-from pytest_vbox.machines.plan import EXTRA_DATA, GROUP
+from pytest_vbox.machines.plan import GROUP
 from pytest_vbox.machines.power import PATIENCE, power_off
-from pytest_vbox.virtualbox import Machine, Medium, WebSession
+from pytest_vbox.virtualbox import Medium, WebSession
 from pytest_vbox.virtualbox.enums import CleanupMode
 from pytest_vbox.virtualbox.errors import ObjectNotFound
 
@@ -39,11 +39,6 @@ def remove(session: WebSession, machine_id: str, *, local: bool) -> bool:
         # VirtualBox leaves the serial console's log, and with it the folder.
         _delete_folder(folder, name)
     return True
-
-
-def is_ours(machine: Machine) -> bool:
-    """Whether a machine says of itself that pytest-vbox made it, by what it holds and not by its name."""
-    return GROUP in machine.groups and bool(machine.get_extra_data(f"{EXTRA_DATA}/run"))
 
 
 def remove_folder(session: WebSession, name: str) -> None:

@@ -74,7 +74,7 @@ class VirtualBox(Interface):
         Raises:
             ObjectNotFound: There is none of that name or id.
         """
-        return self._machine(str(self._call("findMachine", nameOrId=name_or_id)))
+        return self._machine(str(self._call("findMachine", nameOrId=name_or_id)), name_or_id)
 
     def compose_machine_filename(
         self, name: str, group: str, create_flags: str = "", base_folder: str = ""
@@ -148,7 +148,7 @@ class VirtualBox(Interface):
     def set_extra_data(self, key: str, value: str) -> None:
         self._call("setExtraData", key=key, value=value)
 
-    def _machine(self, reference: str) -> Machine:
-        machine = Machine(self.api, reference)
-        machine_id = machine.id
-        return Machine(self.api, reference, lambda: str(self._call("findMachine", nameOrId=machine_id)))
+    def _machine(self, reference: str, name_or_id: str | None = None) -> Machine:
+        """A machine that is found again by its name or id, should the web session be lost."""
+        known = name_or_id or Machine(self.api, reference).id
+        return Machine(self.api, reference, lambda: str(self._call("findMachine", nameOrId=known)))

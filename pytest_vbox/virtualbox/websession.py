@@ -111,6 +111,8 @@ class WebSession:
         Raises:
             OperationTimeout: It stayed locked.
         """
+        if machine.session_state is SessionState.UNLOCKED:
+            return
         self.virtualbox.event_source.wait_until(
             lambda: machine.session_state is SessionState.UNLOCKED,
             _STATE_EVENTS,
