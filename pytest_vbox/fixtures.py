@@ -132,7 +132,11 @@ def module_vbox_machine(request: pytest.FixtureRequest, vbox_host: VirtualBoxHos
 
 @pytest.fixture(scope="package")
 def package_vbox_machine(request: pytest.FixtureRequest, vbox_host: VirtualBoxHost) -> Iterator[MachineFactory]:
-    """Like ``vbox_machine``, for machines that live as long as the package."""
+    """Like ``vbox_machine``, for use in fixtures of the scope ``package``.
+
+    A package, for pytest, is the one that a fixture is defined in. This one is defined in a plugin, so its
+    machines live until the end of the run.
+    """
     with machines_for(request, vbox_host) as factory:
         yield factory
 
