@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 
 import click
@@ -45,8 +47,22 @@ def gc() -> None:
     """Remove machines that test runs which died have left behind."""
     from pytest_vbox.hosts import connect_host
 
-    with connect_host(clean_up=False) as host:
+    with _told(), connect_host(clean_up=False) as host:
         removed = host.clean_up_abandoned()
     for name in removed:
         click.echo(f"removed {name}")
     click.echo(f"{len(removed)} machine(s) removed")
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Say what went wrong in a line, where it is the user's to set right."""
+    from pytest_vbox.models import ModelError
+    from pytest_vbox.service import VirtualBoxNotFound, VirtualBoxUnusable
+    from pytest_vbox.settings import SettingsError
+    from pytest_vbox.virtualbox.errors import VirtualBoxError
+
+    try:
+        yield
+    except (SettingsError, ModelError, VirtualBoxNotFound, VirtualBoxUnusable, VirtualBoxError) as error:
+        raise click.ClickException(str(error)) from error

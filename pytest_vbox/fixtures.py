@@ -257,10 +257,12 @@ def _usable(settings: Settings) -> Iterator[None]:
         pytest.skip("machine tests are switched off (--vbox=off)")
     try:
         yield
+        return
     except (SettingsError, ModelError) as error:
         raise pytest.UsageError(str(error)) from None
     except (VirtualBoxNotFound, VirtualBoxUnusable, ServiceUnavailable) as error:
         reason = error.text if isinstance(error, ServiceUnavailable) else str(error)
-        if settings.mode is Mode.AUTO:
-            pytest.skip(f"VirtualBox cannot be used: {reason}")
-        pytest.fail(f"VirtualBox cannot be used, and --vbox=require: {reason}", pytrace=False)
+    # Outside of the handler, so that the reason is not shown twice.
+    if settings.mode is Mode.AUTO:
+        pytest.skip(f"VirtualBox cannot be used: {reason}")
+    pytest.fail(f"VirtualBox cannot be used, and --vbox=require: {reason}", pytrace=False)

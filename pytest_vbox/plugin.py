@@ -130,7 +130,7 @@ def pytest_runtest_makereport(
     for node in item.listchain():
         node.stash[FAILED] = True
     host = item.config.stash.get(HOST, None)
-    if host is not None and call.when == "call":
+    if host is not None and call.when in {"setup", "call"}:
         report.sections.extend(save_artifacts(host, item.nodeid))
     return report
 
