@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from models_kit import complaints, complaints_of, load, write
 
 from pytest_vbox.models import Catalogue
+
+from .models_kit import complaints, complaints_of, load, write
 
 BUILT_IN = "micro, small, medium, large"
 

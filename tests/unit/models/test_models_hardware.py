@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from models_kit import complaints_of, load
 from pydantic import ValidationError
 
 from pytest_vbox.models import Catalogue, Hardware, NetworkAdapter, StorageController
+
+from .models_kit import complaints_of, load
 
 NAME = "1 to 64 letters, digits, '.', '_' and '-', a letter or digit first"
 ADAPTERS = "Am79C970A, Am79C973, I82540EM, I82543GC, I82545EM or Virtio"

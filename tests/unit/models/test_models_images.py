@@ -6,10 +6,11 @@ import pickle
 from pathlib import Path
 
 import pytest
-from models_kit import complaints_of, failure, load, write
 from pydantic import SecretStr
 
 from pytest_vbox.models import Catalogue, Hardware, Image, ModelError
+
+from .models_kit import complaints_of, failure, load, write
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
 

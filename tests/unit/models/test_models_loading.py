@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from models_kit import complaints, complaints_of, load, write
 
 from pytest_vbox.models import Catalogue, ModelError
+
+from .models_kit import complaints, complaints_of, load, write
 
 
 def test_both_endings_are_read_and_nothing_else(tmp_path: Path) -> None:

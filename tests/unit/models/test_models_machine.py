@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from models_kit import load, write
 
 from pytest_vbox.models import Catalogue, Hardware, ModelError
+
+from .models_kit import load, write
 
 PROFILES = "micro, small, medium, large, big, typed"
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from models_kit import failure
 
 from pytest_vbox.models import Catalogue, Hardware
+
+from .models_kit import failure
 
 _WORDS = ["hardware", "images", "extends", "small", "disk", "memory", "network", "nat_rules", "extra_data", "<<"]
 _MARKS = [

@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
-from models_kit import write
 
 from pytest_vbox.models import Catalogue, Hardware, Image, json_schema
 from pytest_vbox.models.reference import main, updated
+
+from .models_kit import write
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "models.md"
 EXAMPLES = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)

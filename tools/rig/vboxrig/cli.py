@@ -1,4 +1,4 @@
-"""The command line: `rig up`, `rig down`, `rig status`, `rig exec`."""
+"""The command line: `rig up`, `rig image`, `rig down`, `rig status`, `rig exec`."""
 
 from __future__ import annotations
 
@@ -44,6 +44,11 @@ def _parser() -> argparse.ArgumentParser:
     named = argparse.ArgumentParser(add_help=False)
     named.add_argument("--name", default="default", help="which rig; several can run side by side")
     commands.add_parser("up", parents=[named], help="start a rig; the last line printed is its shell file's path")
+    commands.add_parser(
+        "image",
+        parents=[named],
+        help="only build the guest, for a VirtualBox of your own; prints a folder with its YAML",
+    )
     down = commands.add_parser("down", parents=[named], help="end a rig and all that runs in it")
     down.add_argument("--delete", action="store_true", help="also delete its machines, settings and logs")
     commands.add_parser("status", parents=[named], help="tell whether a rig is up, and its processes")
@@ -56,6 +61,8 @@ def _run(options: argparse.Namespace) -> int:
     where = places(options.name)
     if options.command == "up":
         print(instance.up(where))
+    elif options.command == "image":
+        print(instance.image(where))
     elif options.command == "down":
         ended = instance.down(where, delete=options.delete)
         say(f"the rig {where.name} is down" if ended else f"the rig {where.name} was not up")

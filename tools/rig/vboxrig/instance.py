@@ -66,8 +66,25 @@ def prepare() -> Parts:
     virtualbox, headless, image = recipes.virtualbox(), recipes.headless(), recipes.image()
     if not all(recipe.folder.is_dir() for recipe in (virtualbox, headless, image)):
         install_tools()
-        _side_by_side(virtualbox, headless, recipes.kernel(), recipes.programs())
+        _side_by_side(virtualbox, recipes.builder(), headless, recipes.kernel(), recipes.programs())
     return Parts(obtain(virtualbox), obtain(headless), obtain(image))
+
+
+def image(places: Places) -> Path:
+    """Build the guest alone, for a VirtualBox that needs no rig; return the folder with the YAML that names it.
+
+    Raises:
+        NotUsableError: this computer cannot build it.
+        BuildError: something could not be built.
+    """
+    check_host()
+    recipe = recipes.image()
+    if not recipe.folder.is_dir():
+        install_tools()
+        for needed in (recipes.builder(), recipes.kernel(), recipes.programs()):
+            obtain(needed)
+    files.write_profile(places, obtain(recipe))
+    return places.profiles
 
 
 def _side_by_side(beside: Recipe, *others: Recipe) -> None:

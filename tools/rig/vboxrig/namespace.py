@@ -23,6 +23,8 @@ from vboxrig.processes import Process
 SYSTEM_FOLDERS = {"bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc", "boot", "lost+found"}
 OWN_FOLDERS = {"usr", "etc"}
 VBOXHEADLESS = Path("/usr/lib/virtualbox/VBoxHeadless")
+# VirtualBox's own folder first: /usr/bin has a script of Debian's that complains of the missing kernel module.
+PATH = "/usr/lib/virtualbox:/usr/sbin:/usr/bin:/sbin:/bin"
 HOST_FILES = [Path("/etc/resolv.conf"), Path("/etc/hosts")]
 
 
@@ -140,4 +142,4 @@ def environment(variables: Mapping[str, str]) -> dict[str, str]:
     """Return this process's environment for use inside: the host's libraries and paths do not hold there."""
     dropped = {"LD_LIBRARY_PATH", "LD_PRELOAD", "DISPLAY"}
     inherited = {key: value for key, value in os.environ.items() if key not in dropped}
-    return {**inherited, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", **variables}
+    return {**inherited, "PATH": PATH, "LC_ALL": "C.UTF-8", **variables}

@@ -19,18 +19,8 @@ APT_CONFIGURATION = 'Acquire::Check-Valid-Until "false";\nAcquire::Retries "3";\
 BUILD_SOURCES = "deb {mirror} sid main contrib\ndeb-src {mirror} bookworm main\n"
 
 BUILD_PACKAGES = [
-    *(
-        "build-essential",
-        "bc",
-        "flex",
-        "bison",
-        "libelf-dev",
-        "libssl-dev",
-        "xz-utils",
-        "lz4",
-        "linux-source-6.1", "acpica-tools",
-    ),
-    *("busybox-static", "libsodium-dev", "fdisk", "e2fsprogs", "openssh-client", "openssl"),
+    *"build-essential bc flex bison libelf-dev libssl-dev xz-utils linux-source-6.1 acpica-tools".split(),
+    *"busybox-static libsodium-dev fdisk e2fsprogs openssh-client openssl".split(),
 ]
 
 

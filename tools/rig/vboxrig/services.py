@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from vboxrig import files
@@ -72,7 +74,7 @@ def manage(places: Places, record: Record, *arguments: str, seconds: float = 60)
     Raises:
         ProcessDiedError: it failed, or did not end in time.
     """
-    command = [*entering(record.holder), "/usr/lib/virtualbox/VBoxManage", "-q", *arguments]
+    command = [*entering(record.holder), "VBoxManage", "-q", *arguments]
     try:
         result = subprocess.run(
             command,
@@ -114,7 +116,7 @@ def start_web_service(places: Places, record: Record) -> None:
         ProcessDiedError: it ended, or did not answer in time.
     """
     record.port = _free_port(record.port)
-    command = ["/usr/lib/virtualbox/vboxwebsrv", "-H", "127.0.0.1", "-p", str(record.port), "-A", "VBoxAuthSimple"]
+    command = ["vboxwebsrv", "-H", "127.0.0.1", "-p", str(record.port), "-A", "VBoxAuthSimple"]
     process = _start(places, record, "vboxwebsrv", command)
     deadline = time.monotonic() + START_SECONDS
     while not _answers(record.port):
@@ -151,11 +153,12 @@ def _answers(port: int) -> bool:
 
 
 def power_off_machines(places: Places, record: Record) -> None:
-    """Switch every running machine off in VirtualBox's own way, so that none is left as aborted."""
-    try:
+    """Switch every running machine off in VirtualBox's own way, so that none is left as aborted.
+
+    What does not answer is left for the end of its process.
+    """
+    with suppress(ProcessDiedError):
         running = manage(places, record, "list", "runningvms", seconds=10)
-        machines = [line[line.rindex("{") + 1 : line.rindex("}")] for line in running.splitlines() if "{" in line]
-        for machine in machines:
-            manage(places, record, "controlvm", machine, "poweroff", seconds=20)
-    except ProcessDiedError:
-        return  # VirtualBox's server is gone or hangs: the processes are ended one by one, then
+        for machine in re.findall(r"{([0-9a-f-]+)}$", running, re.MULTILINE):
+            with suppress(ProcessDiedError):
+                manage(places, record, "controlvm", machine, "poweroff", seconds=20)

@@ -1,0 +1,56 @@
+"""For all unit tests: nothing of this computer's VirtualBox, nothing of its user's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from unit.kit.descriptions import NEWEST
+from unit.kit.service import FakeService
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _nobodys_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A home of its own for the tests, and no setting from outside."""
+    with pytest.MonkeyPatch.context() as patch:
+        home = str(tmp_path_factory.mktemp("home"))
+        for variable in ("HOME", "USERPROFILE"):
+            patch.setenv(variable, home)
+        for variable in os.environ:
+            if variable.startswith(("PYTEST_VBOX_", "XDG_")):
+                patch.delenv(variable)
+        yield
+
+
+@pytest.fixture(scope="session")
+def _services() -> Iterator[Callable[[str], FakeService]]:
+    running: dict[str, FakeService] = {}
+    with ExitStack() as stack:
+
+        def service(version: str) -> FakeService:
+            if version not in running:
+                running[version] = stack.enter_context(FakeService(version))
+            return running[version]
+
+        yield service
+
+
+@pytest.fixture
+def service_of(_services: Callable[[str], FakeService]) -> Callable[[str], FakeService]:
+    """Gives VirtualBox's web service, of some version, to be filled by the test."""
+
+    def service(version: str) -> FakeService:
+        found = _services(version)
+        found.reset()
+        return found
+
+    return service
+
+
+@pytest.fixture
+def service(service_of: Callable[[str], FakeService]) -> FakeService:
+    """The web service of the newest VirtualBox."""
+    return service_of(NEWEST)

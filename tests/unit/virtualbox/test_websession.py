@@ -1,0 +1,431 @@
+"""The web session: logon, what happens when it is lost, locks, waiting, and the end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pytest_vbox.deadline import Deadline
+from pytest_vbox.virtualbox import Machine, WebSession, WsdlCache, connect, websession
+from pytest_vbox.virtualbox.enums import LockType, MachineState
+from pytest_vbox.virtualbox.errors import (
+    Failed,
+    InvalidObjectReference,
+    InvalidObjectState,
+    LogonRefused,
+    ObjectInUse,
+    OperationTimeout,
+    ServiceUnavailable,
+    UnsupportedVersion,
+    VirtualBoxError,
+)
+from pytest_vbox.virtualbox.websession import Credentials
+from pytest_vbox.virtualbox.wsdl import distil
+from unit.kit.descriptions import NEWEST, VERSIONS, description
+from unit.kit.service import FakeService, HangUp, Refusal, Silence, UnknownObject
+
+WHO = Credentials("me", "hush")
+# The fewer operations are described, the sooner a connection stands.
+SMALL = distil(
+    description().wsdl(),
+    [
+        *(name for name in description().operations if name.startswith(("IWebsession", "IEvent", "ISession_"))),
+        *(f"IMachine_{name}" for name in ("getId", "getName", "setName", "getState", "getSessionState")),
+        *(
+            f"IVirtualBox_{name}"
+            for name in ("getVersion", "getAPIVersion", "getMachines", "findMachine", "getEventSource")
+        ),
+        *("IMachine_lockMachine", "IManagedObjectRef_release"),
+        *("IVirtualBoxErrorInfo_getText", "IVirtualBoxErrorInfo_getNext"),
+    ],
+)
+
+
+@pytest.fixture
+def service(service_of: Callable[[str], FakeService]) -> FakeService:
+    """The newest VirtualBox, with a short description."""
+    service = service_of(NEWEST)
+    service.wsdl = SMALL
+    return service
+
+
+@pytest.fixture
+def session(service: FakeService) -> Iterator[WebSession]:
+    """Logged on; what was called until then is forgotten."""
+    with connect(service.url, WHO) as connected:
+        service.calls.clear()
+        yield connected
+
+
+@pytest.fixture
+def machine(service: FakeService, session: WebSession) -> Machine:
+    """A machine that is off, as found by its id."""
+    service.add("m", Id="id-1", Name="one", State="PoweredOff", SessionState="Unlocked")
+    service.answer("IVirtualBox_findMachine", "m")
+    service.add("s", State="Locked", Machine="mutable")
+    service.answer("IWebsessionManager_getSessionObject", "s")
+    service.answer("IMachine_lockMachine", None)
+    service.answer("ISession_unlockMachine", None)
+    _events(service)
+    found = session.virtualbox.find_machine("id-1")
+    service.calls.clear()
+    return found
+
+
+def _events(service: FakeService, on_event: Callable[[], object] = lambda: None) -> None:
+    """An event source that always has an event; before it comes, a function is called."""
+    service.objects["virtualbox"]["EventSource"] = "events"
+    service.answer("IEventSource_createListener", "listener")
+    service.answer("IEventSource_registerListener", None)
+    service.answer("IEventSource_unregisterListener", None)
+    service.answer("IEventSource_eventProcessed", None)
+
+    def get_event(_: object) -> str:
+        on_event()
+        return "event"
+
+    service.handlers["IEventSource_getEvent"] = get_event
+
+
+def _lose(service: FakeService) -> None:
+    """What the server does after its timeout, or when it is started anew: all references get new names."""
+    for reference in list(service.objects):
+        service.objects[f"new-{reference}"] = service.objects.pop(reference)
+    service.answer("IWebsessionManager_logon", "new-virtualbox")
+
+
+# Logon and versions
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_supported_version_lets_us_in(service_of: Callable[[str], FakeService], version: str) -> None:
+    service = service_of(version)
+    with connect(service.url, WHO) as session:
+        assert session.api_version == tuple(map(int, version.split(".")))
+        assert session.version == f"{version}.99"
+        assert session.virtualbox.home_folder == "/home/me/.config/VirtualBox"
+    assert service.called("IWebsessionManager_logon") == [{"username": "me", "password": "hush"}]
+
+
+@pytest.mark.parametrize(
+    ("version", "api", "shown"),
+    [
+        ("5.1.38", "5_1", r"VirtualBox 5\.1\.38 \(API 5\.1\) is not supported"),
+        ("4.3.40", "4_3", r"VirtualBox 4\.3\.40 \(API 4\.3\) is not supported"),
+        ("8.0.2", "8_0", r"VirtualBox 8\.0\.2 \(API 8\.0\) is not supported"),
+    ],
+)
+def test_an_unsupported_version_is_refused_with_its_version_and_ours(
+    service: FakeService, version: str, api: str, shown: str
+) -> None:
+    service.add("virtualbox", Version=version, APIVersion=api, Revision=1)
+    with pytest.raises(UnsupportedVersion, match=shown) as caught:
+        connect(service.url, WHO)
+    assert "works with 5.2 to 7.2" in str(caught.value)
+
+
+@pytest.mark.parametrize("api", ["", "7", "seven_two", "7.2"])
+def test_a_version_that_is_none_is_refused(service: FakeService, api: str) -> None:
+    service.add("virtualbox", Version="7.2.0", APIVersion=api, Revision=1)
+    with pytest.raises(UnsupportedVersion, match="which is unknown"):
+        connect(service.url, WHO)
+
+
+@pytest.mark.parametrize("api", ["7_3", "7_2_1"])
+def test_a_newer_one_of_the_same_generation_is_let_in(service: FakeService, api: str) -> None:
+    service.add("virtualbox", Version="7.3.0", APIVersion=api, Revision=1)
+    with connect(service.url, WHO) as session:
+        assert session.api_version[0] == 7
+
+
+def test_the_description_is_fetched_once_and_kept(service: FakeService, tmp_path: Path) -> None:
+    cache = WsdlCache(tmp_path)
+    connect(service.url, WHO, cache=cache).close()
+    service.wsdl = b"not served again"
+    with connect(service.url, WHO, cache=cache) as session:
+        assert session.version == "7.2.99"
+
+
+def test_a_damaged_cache_is_made_anew(service: FakeService, tmp_path: Path) -> None:
+    cache = WsdlCache(tmp_path)
+    connect(service.url, WHO, cache=cache).close()
+    path = cache.path("7.2.99r170000")
+    good = path.read_bytes()
+    path.write_bytes(good[:1000])
+    connect(service.url, WHO, cache=cache).close()
+    assert path.read_bytes() == good
+
+
+def test_credentials_hide_the_password() -> None:
+    assert "hush" not in repr(WHO)
+
+
+# A lost web session
+
+
+def test_the_way_in_is_found_again_after_the_session_was_lost(service: FakeService, session: WebSession) -> None:
+    _lose(service)
+    assert session.virtualbox.version == "7.2.99"
+    assert session.virtualbox.reference == "new-virtualbox"
+    assert len(service.called("IWebsessionManager_logon")) == 1
+
+
+def test_a_machine_is_found_again_by_its_id(service: FakeService, machine: Machine) -> None:
+    _lose(service)
+    service.answer("IVirtualBox_findMachine", "new-m")
+    machine.name = "two"
+    assert service.objects["new-m"]["Name"] == "two"
+    assert service.called("IVirtualBox_findMachine")[-1]["nameOrId"] == "id-1"
+    assert (machine.reference, machine.name) == ("new-m", "two")
+
+
+def test_a_machine_from_a_list_is_found_again_by_its_id(
+    service: FakeService, session: WebSession, machine: Machine
+) -> None:
+    service.answer("IVirtualBox_getMachines", [machine.reference])
+    (listed,) = session.virtualbox.machines
+    _lose(service)
+    service.answer("IVirtualBox_findMachine", "new-m")
+    assert listed.name == "one"
+    assert service.called("IVirtualBox_findMachine")[-1]["nameOrId"] == "id-1"
+
+
+def test_one_more_try_and_no_more(service: FakeService, machine: Machine) -> None:
+    service.answer("IMachine_getName", UnknownObject())
+    with pytest.raises(InvalidObjectReference):
+        _ = machine.name
+    assert len(service.called("IMachine_getName")) == 2
+
+
+@pytest.mark.usefixtures("machine")
+def test_what_has_no_name_of_its_own_is_lost(service: FakeService, session: WebSession) -> None:
+    held = session.new_session()
+    service.calls.clear()
+    _lose(service)
+    with pytest.raises(InvalidObjectReference):
+        _ = held.state
+    assert service.names == ["ISession_getState"]
+
+
+def test_other_errors_do_not_log_on_again(service: FakeService, machine: Machine) -> None:
+    service.answer("IMachine_getName", Refusal(0x80004005, "no"))
+    with pytest.raises(Failed):
+        _ = machine.name
+    assert service.names.count("IMachine_getName") == 1
+    assert service.called("IWebsessionManager_logon") == []
+
+
+def test_a_password_that_was_changed_meanwhile_is_refused_by_name(
+    service: FakeService, session: WebSession
+) -> None:
+    _lose(service)
+    service.answer("IWebsessionManager_logon", Silence())
+    with pytest.raises(LogonRefused):
+        _ = session.virtualbox.version
+
+
+def test_threads_that_lose_the_session_together_log_on_once(service: FakeService, session: WebSession) -> None:
+    _lose(service)
+    start = threading.Barrier(4)
+    versions = []
+
+    def ask() -> None:
+        start.wait()
+        versions.append(session.virtualbox.version)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert versions == ["7.2.99"] * 4
+    assert len(service.called("IWebsessionManager_logon")) == 1
+
+
+def test_a_session_that_is_idle_is_kept_alive(service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websession, "KEEP_ALIVE", 0.01)
+    # A service that is away for a moment does not end it.
+    service.answer("IVirtualBox_getAPIVersion", "7_2", HangUp(), "7_2")
+    asked = threading.Semaphore(0)
+    answer = service.handlers["IVirtualBox_getAPIVersion"]
+
+    def count(arguments: dict[str, object]) -> object:
+        asked.release()
+        return answer(arguments)
+
+    service.handlers["IVirtualBox_getAPIVersion"] = count
+    with connect(service.url, WHO):
+        for _ in range(4):
+            assert asked.acquire(timeout=10)
+
+
+# The end
+
+
+def test_closing_logs_off_once(service: FakeService) -> None:
+    session = connect(service.url, WHO)
+    session.close()
+    session.close()
+    assert service.called("IWebsessionManager_logoff") == [{"refIVirtualBox": "virtualbox"}]
+
+
+@pytest.mark.parametrize("error", [HangUp(), UnknownObject(), Refusal(0x80004005)], ids=lambda e: type(e).__name__)
+def test_a_service_that_is_gone_at_the_end_is_no_error(service: FakeService, error: Exception) -> None:
+    session = connect(service.url, WHO)
+    service.answer("IWebsessionManager_logoff", error)
+    session.close()
+
+
+def test_an_error_inside_the_block_logs_off_too(service: FakeService) -> None:
+    with pytest.raises(ZeroDivisionError), connect(service.url, WHO):
+        raise ZeroDivisionError
+    assert service.names[-1] == "IWebsessionManager_logoff"
+
+
+# Locks
+
+
+def test_a_lock_is_given_back(service: FakeService, session: WebSession, machine: Machine) -> None:
+    with session.lock(machine, LockType.SHARED, Deadline(5)) as held:
+        assert held.machine.reference == "mutable"
+        assert "ISession_unlockMachine" not in service.names
+    assert service.called("IMachine_lockMachine") == [{"_this": "m", "session": "s", "lockType": "Shared"}]
+    assert service.names[-2:] == ["ISession_unlockMachine", "IManagedObjectRef_release"]
+
+
+def test_an_error_inside_gives_the_lock_back(service: FakeService, session: WebSession, machine: Machine) -> None:
+    with pytest.raises(ZeroDivisionError), session.lock(machine, LockType.WRITE, Deadline(5)):
+        raise ZeroDivisionError
+    assert service.names[-1] == "ISession_unlockMachine"
+
+
+@pytest.mark.parametrize("error", [Refusal(0x80BB0007, "busy"), HangUp()], ids=["refused", "dropped"])
+@pytest.mark.parametrize("first", [ZeroDivisionError, KeyboardInterrupt])
+def test_an_error_while_unlocking_never_masks_the_first_one(
+    service: FakeService, session: WebSession, machine: Machine, error: Exception, first: type[BaseException]
+) -> None:
+    service.answer("ISession_unlockMachine", error)
+    with pytest.raises(first) as caught, session.lock(machine, LockType.SHARED, Deadline(5)):
+        raise first
+    (note,) = caught.value.__notes__
+    assert "then unlocking the machine failed too" in note
+
+
+def test_an_error_while_unlocking_is_raised_if_it_is_the_only_one(
+    service: FakeService, session: WebSession, machine: Machine
+) -> None:
+    service.answer("ISession_unlockMachine", Refusal(0x80BB0007, "busy"))
+    with pytest.raises(InvalidObjectState), session.lock(machine, LockType.SHARED, Deadline(5)):
+        pass
+
+
+@pytest.mark.parametrize("code", [0x8000FFFF, 0x80004005])
+def test_a_lock_that_went_with_its_machine_need_not_be_given_back(
+    service: FakeService, session: WebSession, machine: Machine, code: int
+) -> None:
+    service.answer("ISession_unlockMachine", Refusal(code, "The session is not locked"))
+    with session.lock(machine, LockType.SHARED, Deadline(5)):
+        service.objects["s"]["State"] = "Unlocked"
+
+
+def test_a_machine_that_cannot_be_locked_is_not_unlocked(
+    service: FakeService, session: WebSession, machine: Machine
+) -> None:
+    service.answer("IMachine_lockMachine", Refusal(0x80BB000C, "locked by a user interface"))
+    with pytest.raises(ObjectInUse), session.lock(machine, LockType.SHARED, Deadline(5)):
+        raise AssertionError("inside without a lock")
+    assert "ISession_unlockMachine" not in service.names
+
+
+def test_a_write_lock_waits_until_the_last_one_is_given_back(
+    service: FakeService, session: WebSession, machine: Machine
+) -> None:
+    service.objects["m"]["SessionState"] = "Unlocking"
+    _events(service, lambda: service.objects["m"].update(SessionState="Unlocked"))
+    with session.lock(machine, LockType.WRITE, Deadline(5)):
+        pass
+    assert service.names.index("IEventSource_getEvent") < service.names.index("IMachine_lockMachine")
+
+
+def test_a_shared_lock_does_not_wait(service: FakeService, session: WebSession, machine: Machine) -> None:
+    service.objects["m"]["SessionState"] = "Locked"
+    with session.lock(machine, LockType.SHARED, Deadline(5)):
+        pass
+    assert "IEventSource_getEvent" not in service.names
+
+
+def test_a_machine_that_stays_locked_is_named(service: FakeService, session: WebSession, machine: Machine) -> None:
+    service.objects["m"].update(SessionState="Locked", State="Running")
+    with (
+        pytest.raises(OperationTimeout, match=r"machine one is still locked \(session Locked, Running\)"),
+        session.lock(machine, LockType.WRITE, Deadline(0.01)),
+    ):
+        raise AssertionError("inside without a lock")
+    assert service.names.count("IEventSource_unregisterListener") == 1
+
+
+# Waiting
+
+
+def test_waiting_for_a_state_returns_which_one_it_became(
+    service: FakeService, session: WebSession, machine: Machine
+) -> None:
+    states = iter(["Starting", "Starting", "Running"])
+    _events(service, lambda: service.objects["m"].update(State=next(states)))
+    wanted = frozenset({MachineState.RUNNING, MachineState.ABORTED})
+    assert session.wait_for_state(machine, wanted, Deadline(10)) is MachineState.RUNNING
+    assert service.names.count("IEventSource_getEvent") == 3
+    # Each event was acknowledged, and forgotten.
+    assert (
+        service.called("IEventSource_eventProcessed")
+        == [{"_this": "events", "listener": "listener", "event": "event"}] * 3
+    )
+
+
+def test_a_condition_that_holds_needs_no_listener(
+    service: FakeService, session: WebSession, machine: Machine
+) -> None:
+    session.wait_for_unlock(machine, Deadline(0))
+    assert "IEventSource_createListener" not in service.names
+
+
+def test_a_state_that_never_comes_is_told_with_the_one_there_is(session: WebSession, machine: Machine) -> None:
+    with pytest.raises(OperationTimeout, match="machine one is PoweredOff, not Aborted or Running, after"):
+        session.wait_for_state(machine, frozenset({MachineState.RUNNING, MachineState.ABORTED}), Deadline(0.01))
+
+
+def test_the_server_waits_no_longer_than_the_deadline(
+    service: FakeService, session: WebSession, machine: Machine
+) -> None:
+    service.handlers["IEventSource_getEvent"] = lambda _: ""
+    with pytest.raises(OperationTimeout):
+        session.wait_for_state(machine, frozenset({MachineState.RUNNING}), Deadline(0.05))
+    first, *_ = service.called("IEventSource_getEvent")
+    assert 0 <= first["timeout"] <= 50
+    assert "IEventSource_eventProcessed" not in service.names
+
+
+def test_a_listener_that_cannot_be_taken_back_is_no_error(
+    service: FakeService, session: WebSession, machine: Machine
+) -> None:
+    service.objects["m"]["State"] = "Starting"
+    _events(service, lambda: service.objects["m"].update(State="Running"))
+    service.answer("IEventSource_unregisterListener", Refusal(0x80004005))
+    session.wait_for_state(machine, frozenset({MachineState.RUNNING}), Deadline(10))
+
+
+def test_a_service_that_dies_while_we_wait_is_told(
+    service: FakeService, session: WebSession, machine: Machine
+) -> None:
+    for operation in ("IEventSource_getEvent", "IEventSource_unregisterListener"):
+        service.answer(operation, HangUp())
+    with pytest.raises(ServiceUnavailable):
+        session.wait_for_state(machine, frozenset({MachineState.RUNNING}), Deadline(10))
+
+
+def test_all_errors_are_of_one_kind() -> None:
+    for kind in (ServiceUnavailable, LogonRefused, UnsupportedVersion, OperationTimeout, InvalidObjectReference):
+        assert issubclass(kind, VirtualBoxError)
