@@ -42,6 +42,10 @@ def write_environment(places: Places, port: int) -> None:
 
 def write_profile(places: Places, image: Path) -> None:
     """Write the YAML file with the image and the hardware `tiny`. JSON strings are YAML strings."""
+    # Without the kernel module VirtualBox does not put the network boot ROM back when a machine that was resumed
+    # from a saved state is reset, and the BIOS hangs in what is left of it. A ROM of zeros is not looked at.
+    rom = places.state / "no-network-boot.rom"
+    rom.write_bytes(bytes(4096))
     lines = [
         "# Written by `rig up`.",
         "hardware:",
@@ -49,6 +53,8 @@ def write_profile(places: Places, image: Path) -> None:
         "    memory: 256",
         "    cpus: 1",
         "    os_type: Linux26_64",
+        "    extra_data:",
+        f"      VBoxInternal/Devices/pcbios/0/Config/LanBootRom: {json.dumps(str(rom))}",
         "images:",
         "  tiny:",
         "    description: A small Linux that boots fast in VirtualBox's interpreter",

@@ -66,7 +66,8 @@ def prepare() -> Parts:
     virtualbox, headless, image = recipes.virtualbox(), recipes.headless(), recipes.image()
     if not all(recipe.folder.is_dir() for recipe in (virtualbox, headless, image)):
         install_tools()
-        _side_by_side(virtualbox, recipes.builder(), headless, recipes.kernel(), recipes.programs())
+        for_image = [] if image.folder.is_dir() else [recipes.kernel(), recipes.programs()]
+        _side_by_side(virtualbox, headless, *for_image)
     return Parts(obtain(virtualbox), obtain(headless), obtain(image))
 
 

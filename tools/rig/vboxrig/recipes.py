@@ -62,6 +62,8 @@ def builder() -> Recipe:
         debootstrap("bookworm", root, mirror(), folder / "build.log", BUILD_PACKAGES)
         (root / "etc/apt/apt.conf.d/10rig").write_text(APT_CONFIGURATION)
         (root / "etc/apt/sources.list").write_text(BUILD_SOURCES.format(mirror=mirror()))
+        for package in (root / "var/cache/apt/archives").glob("*.deb"):
+            package.unlink()
 
     text = "\n".join([BUILD_SOURCES, APT_CONFIGURATION, *BUILD_PACKAGES])
     return Recipe("builder", text, build, megabytes=1500)

@@ -18,5 +18,9 @@ dpkg --install /tmp/dkms.deb
 apt-get -q update
 apt-get -q install -y --no-install-recommends virtualbox
 
+# Machines have no window here: the 3D libraries that VirtualBox's other front ends pull in are of no use.
+cd /usr/lib/x86_64-linux-gnu
+rm -f libLLVM.so.* libLLVM-*.so* libgallium-* libz3.so.*
+
 apt-get clean
 rm -rf /tmp/* /var/lib/apt/lists/* /usr/share/doc /usr/share/man /usr/share/locale
