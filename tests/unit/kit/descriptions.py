@@ -84,6 +84,7 @@ class Description:
         signature = self.operations.get(operation)
         return signature.names if signature is not None else None
 
+    @cache  # noqa: B019 - there are as many as versions
     def wsdl(self, extra: str = "") -> bytes:
         """The description as the service serves it.
 

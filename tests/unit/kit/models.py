@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from pytest_vbox.machines.plan import Owner, Plan
 from pytest_vbox.models import Catalogue, MachineModel
 
 
-def machine_model(
-    folder: Path, hardware: Mapping[str, object] | None = None, image: str = "{disk: tiny.vdi}"
-) -> MachineModel:
-    """The model of a machine.
+@cache
+def _catalogue() -> Catalogue:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "models.yaml").write_text("images:\n  tiny: {disk: /images/tiny.vdi}\n", encoding="utf-8")
+        return Catalogue.load([Path(folder)])
 
-    Args:
-        folder: Where the YAML is written, and where the disk would be.
-        hardware: What comes over the profile ``micro``.
-        image: The image, in YAML.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "models.yaml").write_text(f"images:\n  tiny: {image}\n", encoding="utf-8")
-    return Catalogue.load([folder]).machine("tiny", "micro", hardware)
+
+def machine_model(hardware: Mapping[str, object] | None = None) -> MachineModel:
+    """The model of a machine whose disk is not there; the hardware comes over the profile ``micro``."""
+    return _catalogue().machine("tiny", "micro", hardware)
 
 
 def plan(model: MachineModel) -> Plan:

@@ -13,7 +13,7 @@ from xml.sax.saxutils import escape
 
 from lxml import etree
 
-from pytest_vbox.virtualbox import Credentials, WebSession, connect
+from pytest_vbox.virtualbox import Credentials, WebSession
 from pytest_vbox.virtualbox.api import Api, Wire
 from unit.kit.descriptions import NAMESPACE, NEWEST, Field, Signature, description
 
@@ -120,15 +120,17 @@ class FakeService:
     def api(self) -> Api:
         """A connection to it that knows its description; the same for all tests, since that takes a moment."""
         if self._api is None:
-            self._api = Api(Wire(self.url), self.wsdl)
+            self._api = Api(Wire(self.url), description(self.version).wsdl())
         return self._api
 
     @property
     def session(self) -> WebSession:
-        """A logged-on connection to it, the same for all tests; what happened until it stood is forgotten."""
+        """A logged-on connection to it that knows its description; the same for all tests."""
         if self._session is None:
-            self._session = connect(self.url, Credentials())
-            self.calls.clear()
+            major, minor = self.version.split(".")
+            self._session = WebSession(
+                self.api, Credentials("me", "hush"), "virtualbox", f"{self.version}.99", (int(major), int(minor))
+            )
         return self._session
 
     def reset(self) -> None:

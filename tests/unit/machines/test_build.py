@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,12 +35,12 @@ SSH = Redirect("ssh", NATProtocol.TCP, "127.0.0.1", 20022, "", 22)
 
 
 @pytest.fixture
-def made(service: FakeService, tmp_path: Path) -> Callable[..., Machine]:
+def made(service: FakeService) -> Callable[..., Machine]:
     """Makes a machine in the newest VirtualBox from keys of the hardware model."""
     workshop(service)
 
     def make(hardware: dict[str, Any] | None = None, *, record_serial: bool = False) -> Machine:
-        model = machine_model(tmp_path, hardware)
+        model = machine_model(hardware)
         return build.create(service.session, plan(model), {0: [SSH]}, record_serial=record_serial)
 
     return make
@@ -54,13 +53,9 @@ def _boot_order(service: FakeService) -> list[str]:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_every_version_takes_everything(
-    service_of: Callable[[str], FakeService], tmp_path: Path, version: str
-) -> None:
+def test_every_version_takes_everything(service_of: Callable[[str], FakeService], version: str) -> None:
     service = workshop(service_of(version))
-    machine = build.create(
-        service.session, plan(machine_model(tmp_path, EVERYTHING)), {0: [SSH]}, record_serial=True
-    )
+    machine = build.create(service.session, plan(machine_model(EVERYTHING)), {0: [SSH]}, record_serial=True)
     assert machine.reference == "m"
     objects = service.objects
     # Where a version keeps things on the machine itself, there they are.
@@ -145,10 +140,10 @@ def test_the_serial_log_lies_beside_the_machine_on_whichever_host(
     assert service.objects["serial"]["Path"] == log
 
 
-def test_a_disk_is_attached_under_a_write_lock_and_saved(service: FakeService, tmp_path: Path) -> None:
+def test_a_disk_is_attached_under_a_write_lock_and_saved(service: FakeService) -> None:
     workshop(service)
     machine, base = Machine(service.api, "m"), Medium(service.api, "base")
-    build.attach_disk(service.session, machine, plan(machine_model(tmp_path)), base, Deadline(5))
+    build.attach_disk(service.session, machine, plan(machine_model()), base, Deadline(5))
     (call,) = service.called("IMachine_attachDevice")
     assert (call["_this"], call["medium"], call["type"]) == ("mutable", "base", "HardDisk")
     (lock,) = service.called("IMachine_lockMachine")

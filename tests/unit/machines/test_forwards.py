@@ -75,8 +75,8 @@ class Made:
         self.all: list[Forwards] = []
 
     def __call__(self, *adapters: Mapping[str, Any] | None) -> Forwards:
-        model = machine_model(self._folder / "yaml", {"network": list(adapters)} if adapters else None)
-        forwards = Forwards(self._folder / "state", model, "127.0.0.1")
+        model = machine_model({"network": list(adapters)} if adapters else None)
+        forwards = Forwards(self._folder, model, "127.0.0.1")
         self.all.append(forwards)
         return forwards
 

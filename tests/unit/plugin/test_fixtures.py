@@ -23,16 +23,17 @@ def _log(host: FakeHost) -> list[str]:
 
 
 @pytest.mark.parametrize("fixture", ["vbox_machine", "class_vbox_machine", "module_vbox_machine"])
-@pytest.mark.parametrize("scope", ["package_vbox_machine", "session_vbox_machine"])
 def test_machines_live_as_long_as_the_scope_they_were_made_in(
-    suite: pytest.Pytester, host: FakeHost, fixture: str, scope: str
+    suite: pytest.Pytester, host: FakeHost, fixture: str
 ) -> None:
     module = f"""
     import pytest
 
     class TestFirst:
         def test_a(self, {fixture}): {fixture}()
-        def test_b(self, {fixture}, {scope}): {scope}()
+        def test_b(self, package_vbox_machine, session_vbox_machine):
+            package_vbox_machine()
+            session_vbox_machine()
 
     def test_c(): pass
     """
@@ -106,8 +107,13 @@ def test_a_project_may_override_the_small_fixtures(suite: pytest.Pytester, host:
 # What nothing masks
 
 
-@pytest.mark.parametrize(("body", "outcome"), [("pass", "passed"), ("assert 1 == 2", "failed")])
-@pytest.mark.parametrize("error", [Failed("it does not let go"), RuntimeError("it does not let go")])
+@pytest.mark.parametrize(
+    ("body", "outcome", "error"),
+    [
+        ("pass", "passed", Failed("it does not let go")),
+        ("assert 1 == 2", "failed", RuntimeError("it does not let go")),
+    ],
+)
 def test_a_machine_that_cannot_be_removed_is_a_warning(
     suite: pytest.Pytester, host: FakeHost, body: str, outcome: str, error: Exception
 ) -> None:

@@ -71,10 +71,11 @@ WRAPPER = """\
 #!/bin/sh
 # Written by `rig up`: runs {program} inside the rig {name}, in this very process.
 holder=/proc/{pid}
-if read -r stat < $holder/stat; then set -f; fields=${{stat##*) }}; else fields=; fi 2>/dev/null
-start() {{ shift 19; echo "$1"; }}
-# The holder's start time tells it from a later process with the same number.
-if [ -z "$fields" ] || [ "$(start $fields)" != {start} ]; then
+fields=
+read -r stat 2>/dev/null < $holder/stat && fields=${{stat##*) }}
+identity() {{ case $1 in [ZX]) ;; *) shift 19 && echo "$1" ;; esac; }}
+# The holder's start time tells it from a later process with the same number; a zombie holds nothing.
+if [ "$(identity ${{fields:-Z}})" != {start} ]; then
     echo "{program}: the rig {name} is not up" >&2
     exit 6
 fi
