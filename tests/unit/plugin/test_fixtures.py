@@ -42,12 +42,15 @@ def test_machines_live_as_long_as_the_scope_they_were_made_in(
         (package / name).write_text("\n".join(line[4:] for line in module.splitlines()))
     suite.makepyfile(test_z="def test_last(vbox_host): vbox_host.log.append('last test')")
     suite.runpytest().assert_outcomes(passed=7)
-    own, shared = [f"{what} machine-1" for what in ("made", "removed")], ["made machine-2"]
-    first = [*own, *shared] if fixture == "vbox_machine" else [own[0], *shared, own[1]]
-    second = [line.replace("-2", "-4").replace("-1", "-3") for line in first]
+    made, removed = "made machine-1", "removed machine-1"
+    shared = ["made machine-2", "made machine-3"]
+    first = [made, removed, *shared] if fixture == "vbox_machine" else [made, *shared, removed]
+    second = [line[:-1] + str(int(line[-1]) + 3) for line in first]
+    log = _log(host)
+    assert log[:9] == [*first, *second, "last test"]
     # For pytest, a fixture of a plugin belongs to no package, so the scope "package" ends with the run.
-    end = ["removed machine-2", "removed machine-4"]
-    assert _log(host) == [*first, *second, "last test", *end, "close"]
+    assert sorted(log[9:-1]) == [f"removed machine-{number}" for number in (2, 3, 5, 6)]
+    assert log[-1] == "close"
 
 
 def test_every_call_makes_another_machine_for_its_test(suite: pytest.Pytester, host: FakeHost) -> None:
