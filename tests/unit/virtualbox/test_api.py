@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_vbox.virtualbox import Machine, connect
+from pytest_vbox.virtualbox import Machine, NATEngine, Redirect, connect
 from pytest_vbox.virtualbox.api import Api, Wire
-from pytest_vbox.virtualbox.enums import DeviceType, MachineState
+from pytest_vbox.virtualbox.enums import DeviceType, MachineState, NATProtocol
 from pytest_vbox.virtualbox.errors import (
     Failed,
     InvalidObjectReference,
@@ -77,6 +77,16 @@ def test_structs_and_enumerations_arrive(service: FakeService, machine: Machine)
 def test_out_parameters_arrive_beside_the_result(service: FakeService, machine: Machine) -> None:
     service.answer("IMachine_takeSnapshot", {"returnval": "p", "id": "snapshot-1"})
     assert machine.take_snapshot("s").reference == "p"
+
+
+def test_forwards_are_read_as_virtualbox_writes_them(service: FakeService) -> None:
+    service.answer("INATEngine_getRedirects", ["ssh,1,127.0.0.1,2222,,22", "dns,0,,53,10.0.2.15,5353"])
+    assert NATEngine(service.api, "nat").redirects == [
+        Redirect("ssh", NATProtocol.TCP, "127.0.0.1", 2222, "", 22),
+        Redirect("dns", NATProtocol.UDP, "", 53, "10.0.2.15", 5353),
+    ]
+    service.answer("INATEngine_getRedirects", [])
+    assert NATEngine(service.api, "nat").redirects == []
 
 
 def test_letters_of_all_kinds_survive(service: FakeService, machine: Machine) -> None:
