@@ -15,6 +15,8 @@ from pytest_vbox.ownership import Entry, Ledger
 from pytest_vbox.service import Endpoint
 from pytest_vbox.settings import Settings, SettingsError
 from pytest_vbox.virtualbox.errors import Failed, LogonRefused, ServiceUnavailable
+from pytest_vbox.virtualbox.wsdl import distil
+from unit.kit.descriptions import description
 from unit.kit.service import FakeService, HangUp, Refusal, Silence
 
 
@@ -33,6 +35,20 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(variable, str(tmp_path))
     monkeypatch.chdir(tmp_path)
+
+
+# The fewer operations are described, the sooner a connection stands.
+SMALL = distil(
+    description().wsdl(),
+    [name for name in description().operations if name.startswith(("IVirtualBox", "IWeb", "IHost_"))],
+)
+
+
+@pytest.fixture
+def service(service: FakeService) -> FakeService:
+    """The newest VirtualBox, with a short description."""
+    service.wsdl = SMALL
+    return service
 
 
 @pytest.fixture

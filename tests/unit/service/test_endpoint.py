@@ -157,13 +157,6 @@ def test_whoever_comes_first_starts_one_for_all_and_idle_it_ends(
     assert Record.read(state) is None
 
 
-def test_a_later_run_uses_the_one_that_runs(state: Path, programs: Programs, unused_port: int) -> None:
-    first = service.find(None, state=state, usual_port=unused_port)
-    first.release()
-    assert service.find(None, state=state, usual_port=unused_port) == first
-    assert len(programs.calls("vboxwebsrv")) == 1
-
-
 @pytest.mark.parametrize("victim", ["keeper", "service"])
 @pytest.mark.usefixtures("programs")
 def test_after_a_kill_the_next_one_starts_anew(state: Path, unused_port: int, victim: str) -> None:
@@ -177,16 +170,6 @@ def test_after_a_kill_the_next_one_starts_anew(state: Path, unused_port: int, vi
     assert (old.keeper.find(), old.service.find()) == (None, None)
     assert second.password != first.password
     assert answers("127.0.0.1", int(second.url.rpartition(":")[2]))
-
-
-@pytest.mark.usefixtures("programs")
-def test_a_record_of_processes_that_are_long_gone_is_replaced(state: Path, unused_port: int) -> None:
-    service.find(None, state=state, usual_port=unused_port)
-    text = (state / "service.json").read_text()
-    assert stop(state)
-    (state / "service.json").write_text(text)
-    again = service.find(None, state=state, usual_port=unused_port)
-    assert again.password not in text
 
 
 def test_a_service_that_dies_at_its_start_is_quoted(state: Path, programs: Programs, unused_port: int) -> None:
@@ -208,23 +191,30 @@ def test_a_virtualbox_that_takes_no_password_is_quoted(state: Path, programs: Pr
     assert programs.calls("vboxwebsrv") == []
 
 
-@pytest.mark.usefixtures("programs")
-def test_stopping_ends_it_whoever_uses_it(state: Path, unused_port: int) -> None:
-    service.find(None, state=state, usual_port=unused_port)
-    record = _record(state)
-    assert stop(state)
-    assert (record.keeper.find(), record.service.find()) == (None, None)
-    assert not stop(state)
-
-
-@pytest.mark.usefixtures("programs")
-def test_it_does_not_inherit_what_belongs_to_one_test_run(
-    state: Path, unused_port: int, monkeypatch: pytest.MonkeyPatch
+def test_a_later_run_uses_the_one_that_runs_which_knows_nothing_of_the_first(
+    state: Path, programs: Programs, unused_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw7")
-    service.find(None, state=state, usual_port=unused_port)
+    first = service.find(None, state=state, usual_port=unused_port)
     keeper = _record(state).keeper.find()
     assert keeper is not None
     assert [name for name in keeper.environ() if name.startswith(("PYTEST_XDIST", "PYTEST_CURRENT"))] == []
     # Ctrl-C in a terminal goes to its process group.
     assert os.getpgid(keeper.pid) != os.getpgid(0)
+    first.release()
+    assert service.find(None, state=state, usual_port=unused_port) == first
+    assert len(programs.calls("vboxwebsrv")) == 1
+
+
+@pytest.mark.usefixtures("programs")
+def test_stopping_ends_it_whoever_uses_it_and_its_record_is_not_believed_any_more(
+    state: Path, unused_port: int
+) -> None:
+    first = service.find(None, state=state, usual_port=unused_port)
+    record, text = _record(state), (state / "service.json").read_text()
+    assert stop(state)
+    assert (record.keeper.find(), record.service.find()) == (None, None)
+    assert not stop(state)
+    # As if the computer had been switched off.
+    (state / "service.json").write_text(text)
+    assert service.find(None, state=state, usual_port=unused_port).password != first.password

@@ -213,7 +213,7 @@ from pytest_vbox.virtualbox.wsdl import WsdlCache
 
 def run(folder, name):
     cache = WsdlCache(Path(folder))
-    for turn in range(20):
+    for turn in range(10):
         cache.store({VERSION!r}, f"{{name}}-{{turn}} ".encode() * 5000)
         data = cache.load({VERSION!r})
         assert data is None or (len(set(data.split())), len(data.split())) == (1, 5000)
