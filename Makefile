@@ -5,7 +5,7 @@ VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 WORKERS ?= 2
 
-.PHONY: help demo test check unit machine-tests bench rig rig-down docs clean
+.PHONY: help demo test check lint unit machine-tests bench rig rig-down clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile | sort
@@ -15,11 +15,12 @@ demo: $(VENV)/ready ## run the examples on real VirtualBox, setting up all that 
 
 test: unit machine-tests ## all tests
 
-check: $(VENV)/ready ## ruff, mypy and the unit tests: no VirtualBox, under a minute
+check: lint unit ## ruff, mypy and the unit tests: no VirtualBox, under a minute
+
+lint: $(VENV)/ready
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
-	$(PYTHON) -m pytest tests/unit -q -n $(WORKERS) --timeout=60
 
 unit: $(VENV)/ready
 	$(PYTHON) -m pytest tests/unit -q -n $(WORKERS) --timeout=60

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 from pytest_vbox import places, service
@@ -42,15 +43,11 @@ def connect_host(
     catalogue = load_catalogue(settings, root or Path.cwd())
     state = places.state_folder()
     endpoint = service.find(settings.url, state=state)
-    credentials = Credentials(endpoint.user or settings.user, endpoint.password or settings.login_password())
-    try:
-        session = connect(
-            endpoint.url, credentials, cache=WsdlCache(places.cache_folder() / "wsdl"), ca=settings.ca
-        )
-    except BaseException:
-        endpoint.release()
-        raise
-    try:
+    with ExitStack() as undo:
+        undo.callback(endpoint.release)
+        credentials = Credentials(endpoint.user or settings.user, endpoint.password or settings.login_password())
+        cache = WsdlCache(places.cache_folder() / "wsdl")
+        session = undo.enter_context(connect(endpoint.url, credentials, cache=cache, ca=settings.ca))
         host = VirtualBoxHost(
             session,
             settings,
@@ -64,8 +61,5 @@ def connect_host(
         )
         if clean_up:
             host.clean_up_abandoned()
-    except BaseException:
-        session.close()
-        endpoint.release()
-        raise
+        undo.pop_all()  # from here on it is the host that closes them
     return host

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
@@ -273,8 +273,7 @@ def load(
             parsed = [_parse(option, source, text, root if base else Path.cwd()) for text in texts]
             values[option.name] = tuple(parsed) if option.repeatable else parsed[-1]
     values.setdefault("artifacts", root / ".pytest_vbox")
-    known = {entry.name for entry in fields(Settings)}
-    return Settings(**{name: value for name, value in values.items() if name in known})
+    return Settings(**values)
 
 
 def _find(

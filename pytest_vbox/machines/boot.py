@@ -87,11 +87,8 @@ class Boot:
         power.wait_for_first_packet(self._context.session, self._machine, patience, self._check_alive)
 
     def _connect(self, deadline: Deadline) -> None:
-        port = self._forwards.ssh_port
-        if port is None:
-            raise MachineError(f"{self._plan.name} has no network adapter behind NAT, so no way for SSH")
         self._connection = guest.connect(
-            (self._context.address, port),
+            self._forwards.ssh_address(self._context.address, self._plan.name),
             self._context.login(self._plan),
             deadline,
             known_host_key=self._host_key,

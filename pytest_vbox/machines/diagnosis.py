@@ -80,7 +80,7 @@ def diagnose(session: WebSession, machine: Machine, *, local: bool) -> Diagnosis
         str(state),
         _try_screenshot(session, machine, state),
         serial_log(machine) if local else "",
-        vbox_log(machine),
+        vbox_log(machine).decode(errors="replace"),
     )
 
 
@@ -109,18 +109,15 @@ def serial_log(machine: Machine) -> str:
     return _harmless(raw.decode(errors="replace").replace("\r\n", "\n"))
 
 
-def vbox_log(machine: Machine, offset: int = 0) -> str:
+def vbox_log(machine: Machine, offset: int = 0) -> bytes:
     """VBox.log of the newest start, from a byte on; empty if there is none."""
-    chunks: list[bytes] = []
+    log = bytearray()
     try:
-        while sum(map(len, chunks)) < _LOG_LIMIT:
-            chunk = machine.read_log(0, offset + sum(map(len, chunks)), _LOG_CHUNK)
-            if not chunk:
-                break
-            chunks.append(chunk)
+        while len(log) < _LOG_LIMIT and (chunk := machine.read_log(0, offset + len(log), _LOG_CHUNK)):
+            log += chunk
     except VirtualBoxError:
         logger.debug("no VBox.log", exc_info=True)
-    return b"".join(chunks).decode(errors="replace")
+    return bytes(log)
 
 
 def _try_screenshot(session: WebSession, machine: Machine, state: MachineState) -> bytes:

@@ -17,7 +17,7 @@ from pytest_vbox.virtualbox import Machine, NATEngine, Redirect, WebSession
 from pytest_vbox.virtualbox.enums import LockType, NATProtocol
 
 # A port that cannot be bound does not stop a machine from starting; VirtualBox only says so in its log.
-_FAILED: Final = re.compile(r"failed to set up redirection of (\d+) to")
+_FAILED: Final = re.compile(rb"failed to set up redirection of (\d+) to")
 _TRIES: Final = 5
 
 
@@ -58,6 +58,21 @@ class Forwards:
         rule = self._own.get(SSH_RULE)
         return rule.host_port if rule is not None else None
 
+    def ssh_address(self, host: str, machine: str) -> tuple[str, int]:
+        """Where the guest's SSH server is reached.
+
+        Args:
+            host: The host, as seen from here.
+            machine: The machine's name, for the error.
+
+        Raises:
+            MachineError: There is no adapter behind NAT.
+        """
+        port = self.ssh_port
+        if port is None:
+            raise MachineError(f"{machine} has no network adapter behind NAT, so no way for SSH")
+        return host, port
+
     @property
     def rules(self) -> dict[int, list[Redirect]]:
         """All rules, by the slot of their adapter."""
@@ -95,7 +110,7 @@ class Forwards:
         offset = 0
         for _ in range(_TRIES):
             log = vbox_log(machine, offset)
-            offset += len(log.encode())
+            offset += len(log)
             failed = {int(match.group(1)) for match in _FAILED.finditer(log)}
             for redirect in (rule for rules in self._fixed.values() for rule in rules if rule.host_port in failed):
                 raise MachineError(

@@ -67,14 +67,12 @@ class VirtualBoxHost:
         self.settings = settings
         self.catalogue = catalogue
         self.url = url
-        self._state = state
         self._on_close = on_close
         self.run = run or uuid.uuid4().hex
         name = urlsplit(url).hostname or "localhost"
         self.local = name in _LOOPBACK
         #: Where forwarded ports are reached.
         self.address = "127.0.0.1" if self.local else name
-        self._ssh_key = ssh_key
         self.context = Context(session, state, self.local, self.address, artifacts or settings.artifacts, ssh_key)
         self._identity = f"{self.address}:{session.virtualbox.home_folder}"
         self._ledger = Ledger(state, self.run)
@@ -151,7 +149,7 @@ class VirtualBoxHost:
         """
         __tracebackhide__ = True  # what went wrong is in the error; `pytest --full-trace` shows the way there
         model = self.catalogue.machine(image or self.settings.image, profile or self.settings.profile, hardware)
-        key = self._ssh_key or model.image.private_key
+        key = self.context.ssh_key or model.image.private_key
         if key is not None:
             load_key(key)
         timeout = boot_timeout or model.image.boot_timeout or self.settings.boot_timeout
@@ -202,14 +200,12 @@ class VirtualBoxHost:
         """
         removed: list[str] = []
         identity = self.identity
-        with abandoned(self._state) as ledgers:
+        with abandoned(self.context.state) as ledgers:
             for ledger in ledgers:
                 for entry in [entry for entry in ledger.entries if entry.host == identity]:
                     try:
-                        if removal.remove(self.session, entry.id, local=self.local):
+                        if self._take_away(entry.id, entry.name):
                             removed.append(entry.name)
-                        elif self.local:
-                            removal.remove_folder(self.session, entry.name)
                         ledger.strike(entry)
                     except VirtualBoxError:
                         logger.warning("could not remove the abandoned machine %s", entry.name, exc_info=True)
@@ -248,7 +244,7 @@ class VirtualBoxHost:
 
     def _create(self, plan: Plan) -> Built:
         deadline = Deadline(plan.boot_timeout)
-        forwards = Forwards(self._state, plan.model, self.context.bind)
+        forwards = Forwards(self.context.state, plan.model, self.context.bind)
         self._ledger.add(Entry(plan.id, plan.name, self.identity, plan.owner.test))
         try:
             with self._bases.ready(plan.model.image.disk, _KINDS[plan.model.image.attach], deadline) as base:
@@ -260,10 +256,16 @@ class VirtualBoxHost:
             raise
         return Built(plan, machine, forwards)
 
+    def _take_away(self, machine_id: str, name: str) -> bool:
+        """Remove a machine, or the folder of one that was never registered. Returns whether it was."""
+        registered = removal.remove(self.session, machine_id, local=self.local)
+        if not registered and self.local:
+            removal.remove_folder(self.session, name)
+        return registered
+
     def _remove_half_made(self, plan: Plan, error: BaseException) -> None:
         try:
-            if not removal.remove(self.session, plan.id, local=self.local) and self.local:
-                removal.remove_folder(self.session, plan.name)
+            self._take_away(plan.id, plan.name)
             self._ledger.strike(plan.id)
         except VirtualBoxError as second:
             error.add_note(f"(then removing the half-made machine {plan.name} failed too: {second})")

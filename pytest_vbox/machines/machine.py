@@ -96,10 +96,7 @@ class Machine:
         Raises:
             MachineError: Its hardware has no adapter behind NAT.
         """
-        port = self._forwards.ssh_port
-        if port is None:
-            raise MachineError(f"{self.name} has no network adapter behind NAT, so no way for SSH")
-        return self._context.address, port
+        return self._forwards.ssh_address(self._context.address, self.name)
 
     @property
     def phases(self) -> Mapping[str, float]:

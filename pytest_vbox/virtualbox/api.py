@@ -175,7 +175,7 @@ class Api:
         runtime = _child(detail, "RuntimeFault")
         if runtime is not None:
             code = int(runtime.findtext("resultCode") or 0)
-            text = self._error_texts(runtime.findtext("returnval")) or _own_words(message)
+            text = self.error_texts(runtime.findtext("returnval")) or _own_words(message)
             return error_for(code, text, operation, arguments)
         if _child(detail, "InvalidObjectFault") is not None or "Invalid managed object reference" in message:
             return InvalidObjectReference(message or "unknown object", operation=operation, arguments=arguments)
@@ -188,8 +188,11 @@ class Api:
             message or "a SOAP fault without a message", operation=operation, arguments=arguments
         )
 
-    def _error_texts(self, reference: str | None) -> str:
-        """The texts of an IVirtualBoxErrorInfo and of those it was caused by, which often name the real reason."""
+    def error_texts(self, reference: str | None) -> str:
+        """The texts of an IVirtualBoxErrorInfo and of those it was caused by, which often name the real reason.
+
+        Never fails: what cannot be read is left out.
+        """
         texts: list[str] = []
         try:
             while reference and len(texts) < _MAX_ERROR_INFOS:

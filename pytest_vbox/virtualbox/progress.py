@@ -12,7 +12,6 @@ from pytest_vbox.virtualbox.interface import Interface, ReadOnly, text
 # The server answers as soon as the operation is over; in between, this is how often a signal (Ctrl-C) or the
 # deadline is noticed.
 _SLICE: Final = 0.5
-_MAX_ERROR_INFOS: Final = 5
 
 
 class Progress(Interface):
@@ -58,25 +57,6 @@ class Progress(Interface):
         words = ""
         # The code is what failed; not getting the words for it must not take its place.
         with suppress(VirtualBoxError):
-            words = "\n".join(self._error_texts())
+            words = self.api.error_texts(text(self._call("getErrorInfo")))
             words = f"{self.description}: {words}" if words else ""
         return error_for(code, words, "IProgress_getErrorInfo")
-
-    def _error_texts(self) -> list[str]:
-        texts: list[str] = []
-        reference = text(self._call("getErrorInfo"))
-        while reference and len(texts) < _MAX_ERROR_INFOS:
-            info = ErrorInfo(self.api, reference)
-            words = info.words.strip()
-            if words and words not in texts:
-                texts.append(words)
-            reference = info.next_reference
-        return texts
-
-
-class ErrorInfo(Interface):
-    """IVirtualBoxErrorInfo: one link in a chain of error texts."""
-
-    interface = "IVirtualBoxErrorInfo"
-    words = ReadOnly("text", text)
-    next_reference = ReadOnly("next", text)
