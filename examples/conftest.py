@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pytest_vbox.fixtures import MachineFactory
+from pytest_vbox.guest import PortOpen
 from pytest_vbox.machines import Machine
 
 APPD = Path(__file__).parent / "appd"
@@ -31,4 +32,5 @@ def server(module_vbox_machine: MachineFactory) -> Machine:
     vm = module_vbox_machine(name="server")
     install(vm)
     vm.run("/opt/appd/appd start", sudo=True)
+    vm.wait_for(PortOpen(8080), timeout=30)
     return vm
