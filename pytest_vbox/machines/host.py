@@ -20,7 +20,7 @@ from pytest_vbox.machines.context import Context
 from pytest_vbox.machines.forwards import Forwards
 from pytest_vbox.machines.machine import Built, Machine
 from pytest_vbox.machines.plan import Owner, Plan, machine_name
-from pytest_vbox.models import Catalogue
+from pytest_vbox.models import Catalogue, Image
 from pytest_vbox.ownership import Entry, Ledger, abandoned
 from pytest_vbox.settings import Keep, Reset, Settings
 from pytest_vbox.virtualbox import VirtualBox, WebSession
@@ -247,7 +247,9 @@ class VirtualBoxHost:
         forwards = Forwards(self.context.state, plan.model, self.context.bind)
         self._ledger.add(Entry(plan.id, plan.name, self.identity, plan.owner.test))
         try:
-            with self._bases.ready(plan.model.image.disk, _KINDS[plan.model.image.attach], deadline) as base:
+            with self._bases.ready(
+                self._disk(plan.model.image), _KINDS[plan.model.image.attach], deadline
+            ) as base:
                 machine = build.create(self.session, plan, forwards.rules, record_serial=self.local)
                 build.attach_disk(self.session, machine, plan, base, deadline)
         except BaseException as error:
@@ -255,6 +257,10 @@ class VirtualBoxHost:
             self._remove_half_made(plan, error)
             raise
         return Built(plan, machine, forwards)
+
+    def _disk(self, image: Image) -> Path:
+        assert image.disk is not None  # noqa: S101
+        return image.disk
 
     def _take_away(self, machine_id: str, name: str) -> bool:
         """Remove a machine, or the folder of one that was never registered. Returns whether it was."""

@@ -11,13 +11,17 @@ from pytest_vbox.models.hardware import Hardware
 from pytest_vbox.models.image import Image
 from pytest_vbox.models.machine import MachineModel
 from pytest_vbox.models.network import NatRule, NetworkAdapter
+from pytest_vbox.models.preparation import CloudInit, ProvisionStep
 from pytest_vbox.models.problems import ModelError, Problem
 from pytest_vbox.models.schema import json_schema
+from pytest_vbox.models.source import DiskFormat
 from pytest_vbox.models.storage import StorageController
 
 __all__ = [
     "DEFAULT_PROFILE",
     "Catalogue",
+    "CloudInit",
+    "DiskFormat",
     "Hardware",
     "Image",
     "MachineModel",
@@ -25,6 +29,7 @@ __all__ = [
     "NatRule",
     "NetworkAdapter",
     "Problem",
+    "ProvisionStep",
     "StorageController",
     "json_schema",
 ]

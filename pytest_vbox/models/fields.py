@@ -97,7 +97,12 @@ def _ipv4_or_empty(value: str) -> str:
         raise ValueError(f"must be an IPv4 address, not {shown(value)}") from None
 
 
-def _local_path(value: object) -> object:
+def local_path(value: object) -> object:
+    """A path on this computer, made absolute; see ``LocalPath``.
+
+    Raises:
+        ValueError: It cannot be a path.
+    """
     if not isinstance(value, str | Path):
         return value
     if not str(value).strip() or not str(value).isprintable():
@@ -141,7 +146,7 @@ Ipv4OrEmpty = Annotated[
 ]
 """An IPv4 address, or empty."""
 
-LocalPath = Annotated[Path, BeforeValidator(_local_path)]
+LocalPath = Annotated[Path, BeforeValidator(local_path)]
 """A path on this computer, made absolute: ``~`` is the home folder, a relative path starts at the YAML file's
 folder (given in Python: at the current one). Whether there is such a file isn't asked here."""
 

@@ -11,7 +11,17 @@ from pydantic import SecretStr
 from pytest_vbox.models.hardware import Hardware
 from pytest_vbox.models.image import Image
 
-_NOT_IN_DIGEST = {"description", "hardware", "boot_timeout"}
+_NOT_IN_DIGEST = {
+    "description",
+    "hardware",
+    "boot_timeout",
+    "os_family",
+    "os_version",
+    "os_64_bit",
+    "packager",
+    "tags",
+    "insecure",
+}
 """Keys of an image that make no other machine; its hardware counts where it has been merged."""
 
 

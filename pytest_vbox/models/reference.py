@@ -17,9 +17,18 @@ from pydantic import BaseModel
 from pytest_vbox.models.hardware import Hardware
 from pytest_vbox.models.image import Image
 from pytest_vbox.models.network import NatRule, NetworkAdapter
+from pytest_vbox.models.preparation import CloudInit, ProvisionStep
 from pytest_vbox.models.storage import StorageController
 
-_MODELS: tuple[type[BaseModel], ...] = (Hardware, NetworkAdapter, NatRule, StorageController, Image)
+_MODELS: tuple[type[BaseModel], ...] = (
+    Hardware,
+    NetworkAdapter,
+    NatRule,
+    StorageController,
+    Image,
+    CloudInit,
+    ProvisionStep,
+)
 _MARKED = re.compile(r"(<!-- keys of (?P<model>\w+), generated -->\n).*?(<!-- end -->)", re.DOTALL)
 _TYPES = {
     "string": "text",

@@ -8,14 +8,13 @@ from pydantic import ConfigDict, Field
 
 from pytest_vbox.models.fields import Model, Name
 from pytest_vbox.models.hardware import Hardware
-from pytest_vbox.models.image import Image
+from pytest_vbox.models.image import SOURCES, Image
 
 _EXTENDS = "The entry whose keys this one inherits; its own come over them."
 
 
-def _disk_may_be_inherited(schema: dict[str, Any]) -> None:
-    required = schema.pop("required", [])
-    schema["anyOf"] = [{"required": required}, {"required": ["extends"]}]
+def _source_may_be_inherited(schema: dict[str, Any]) -> None:
+    schema["anyOf"] = [{"required": [key]} for key in (*SOURCES, "extends")]
 
 
 class _HardwareEntry(Hardware):
@@ -27,7 +26,7 @@ class _HardwareEntry(Hardware):
 class _ImageEntry(Image):
     """An image."""
 
-    model_config = ConfigDict(json_schema_extra=_disk_may_be_inherited)
+    model_config = ConfigDict(json_schema_extra=_source_may_be_inherited)
     extends: Name | None = Field(default=None, description=_EXTENDS)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from pytest_vbox.models.image import NO_SOURCE
 from pytest_vbox.models.problems import Problem, nearest, shown, suggestion
 from pytest_vbox.models.tree import Node, plain
 
@@ -49,7 +50,7 @@ def _follows(detail: ErrorDetails, details: Sequence[ErrorDetails], *, partial: 
         # Entries that are wrong aren't counted by pydantic, so a list of one wrong entry is "too short" as well.
         where = detail["loc"]
         return any(other["loc"][: len(where)] == where for other in details if len(other["loc"]) > len(where))
-    return detail["type"] == "default_factory_not_called" or (partial and detail["type"] == "missing")
+    return detail["type"] == "default_factory_not_called" or (partial and detail["type"] in {"missing", NO_SOURCE})
 
 
 def _problem(model: type[BaseModel], node: Node, detail: ErrorDetails, also: Sequence[str]) -> Problem:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import platformdirs
 import pytest
-from machine_support import forget, set_uuid
+from machine_support import disk_of, forget, set_uuid
 
 from pytest_vbox.machines import VirtualBoxHost
 from pytest_vbox.models import Catalogue, Image
@@ -27,7 +27,7 @@ def own_image(tiny: Image, vbox_host: VirtualBoxHost, tmp_path: Path) -> Iterato
 
     def copy(name: str) -> Path:
         path = tmp_path / name
-        shutil.copy(tiny.disk, path)
+        shutil.copy(disk_of(tiny), path)
         set_uuid(path)
         made.append(path)
         return path

@@ -11,6 +11,7 @@ from pathlib import Path
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.images.bases import anchor_id
 from pytest_vbox.machines import VirtualBoxHost
+from pytest_vbox.models import Image
 from pytest_vbox.virtualbox.enums import CleanupMode
 from pytest_vbox.virtualbox.errors import VirtualBoxError
 
@@ -18,6 +19,12 @@ from pytest_vbox.virtualbox.errors import VirtualBoxError
 def sha256(path: Path) -> str:
     """The digest of a file's content."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def disk_of(image: Image) -> Path:
+    """The local file of an image that has one."""
+    assert image.disk is not None
+    return image.disk
 
 
 def set_uuid(vdi: Path) -> None:

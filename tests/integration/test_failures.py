@@ -11,7 +11,7 @@ from pathlib import Path
 
 import paramiko
 import pytest
-from machine_support import names_of_ours
+from machine_support import disk_of, names_of_ours
 
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.fixtures import MachineFactory
@@ -150,7 +150,7 @@ def test_removing_twice_and_removing_a_machine_that_somebody_else_removed_do_no_
 
 
 def test_a_machine_is_removed_whatever_state_it_is_in(vbox_host: VirtualBoxHost, tiny: Image) -> None:
-    before = tiny.disk.stat()
+    before = disk_of(tiny).stat()
     machine = vbox_host.machine("tiny", "tiny")
     machine.pause()
     vbox_host.remove(machine)
@@ -159,7 +159,7 @@ def test_a_machine_is_removed_whatever_state_it_is_in(vbox_host: VirtualBoxHost,
     vbox_host.remove(machine)
     assert machine.name not in names_of_ours(vbox_host)
     assert not Path(machine_folder(vbox_host, machine.name)).exists()
-    assert tiny.disk.stat().st_mtime == before.st_mtime
+    assert disk_of(tiny).stat().st_mtime == before.st_mtime
 
 
 def machine_folder(host: VirtualBoxHost, name: str) -> str:

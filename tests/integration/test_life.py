@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from machine_support import sha256
+from machine_support import disk_of, sha256
 
 from pytest_vbox.fixtures import MachineFactory
 from pytest_vbox.guest import CommandError, CommandSucceeds, CommandTimeout, FileExists
@@ -25,14 +25,14 @@ def vm(module_vbox_machine: MachineFactory) -> Machine:
 def test_two_machines_from_one_base_differ_in_what_they_wrote_and_the_base_is_unchanged(
     vbox_machine: MachineFactory, tiny: Image
 ) -> None:
-    before = sha256(tiny.disk)
+    before = sha256(disk_of(tiny))
     first, second = vbox_machine(), vbox_machine()
     first.run("echo one > /root/mine; sync")
     assert first.run("cat /root/mine").stdout == "one\n"
     assert second.run("ls /root/mine", check=False).returncode != 0
     assert first.name != second.name
     assert first.address != second.address
-    assert sha256(tiny.disk) == before
+    assert sha256(disk_of(tiny)) == before
 
 
 def test_run_gives_output_and_status_as_subprocess_does(vm: Machine) -> None:
@@ -134,7 +134,7 @@ def test_restore_takes_back_disk_and_memory(vm: Machine) -> None:
 
 
 def test_a_machine_that_wrote_to_its_disk_did_not_after_reset(vbox_machine: MachineFactory, tiny: Image) -> None:
-    before = sha256(tiny.disk)
+    before = sha256(disk_of(tiny))
     vm = vbox_machine()
     name, identity = vm.name, vm.id
     vm.run("echo dirty > /root/dirt; sync")
@@ -145,7 +145,7 @@ def test_a_machine_that_wrote_to_its_disk_did_not_after_reset(vbox_machine: Mach
     vm.reset("fresh")
     assert vm.run("ls /root/dirt", check=False).returncode != 0
     assert vm.id != identity
-    assert sha256(tiny.disk) == before
+    assert sha256(disk_of(tiny)) == before
 
 
 def test_shutdown_and_reboot_press_the_power_button_and_a_multiattach_disk_keeps_what_was_written(
@@ -188,7 +188,9 @@ def test_sudo_answers_with_the_users_password_and_runs_as_root(
     vbox_host: VirtualBoxHost, yaml_images: Callable[[str], None], tiny: Image
 ) -> None:
     assert tiny.private_key is not None
-    yaml_images(f"tiny: {{disk: {tiny.disk}, user: vagrant, password: vagrant, private_key: {tiny.private_key}}}")
+    yaml_images(
+        f"tiny: {{disk: {disk_of(tiny)}, user: vagrant, password: vagrant, private_key: {tiny.private_key}}}"
+    )
     vm = vbox_host.machine("tiny", "tiny", name="sudo")
     try:
         assert vm.run("id -un").stdout == "vagrant\n"

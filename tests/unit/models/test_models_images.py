@@ -83,7 +83,7 @@ def test_paths_are_absolute_for_a_relative_folder_too(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize(
     ("keys", "complaint"),
     [
-        ("password: x", "x.disk: the key is missing"),
+        ("password: x", "x: the image needs one of the keys disk, url and vagrant"),
         ("disk: x, pasword: x", "x.pasword: unknown key 'pasword'; did you mean 'password'?"),
         ("disk: x, memory: 5", "x.memory: unknown key 'memory'; it belongs under 'hardware:'"),
         ("disk: ''", "x.disk: must be the path of a file, not ''"),

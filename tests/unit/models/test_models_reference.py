@@ -60,6 +60,6 @@ def test_the_schema_of_a_file() -> None:
     assert schema["additionalProperties"] is False
     entry = schema["$defs"]["_ImageEntry"]
     assert {*Image.model_fields, "extends"} == set(entry["properties"])
-    assert entry["anyOf"] == [{"required": ["disk"]}, {"required": ["extends"]}]
+    assert entry["anyOf"] == [{"required": [key]} for key in ("disk", "url", "vagrant", "extends")]
     assert all("description" in key for key in entry["properties"].values())
     assert schema["$defs"]["Hardware"]["properties"]["memory"]["anyOf"][0] == {"type": "integer"}
