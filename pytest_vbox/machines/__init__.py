@@ -1,8 +1,8 @@
 """Machines: built from models, switched on and off, reset, looked at, and taken away. Knows nothing of pytest."""
 
 from pytest_vbox.machines.diagnosis import Diagnosis
-from pytest_vbox.machines.errors import BootError, MachineError
+from pytest_vbox.machines.errors import BootError, HardwareRefused, MachineError
 from pytest_vbox.machines.host import VirtualBoxHost
 from pytest_vbox.machines.machine import Machine
 
-__all__ = ["BootError", "Diagnosis", "Machine", "MachineError", "VirtualBoxHost"]
+__all__ = ["BootError", "Diagnosis", "HardwareRefused", "Machine", "MachineError", "VirtualBoxHost"]

@@ -1,7 +1,4 @@
-"""From a plan to a registered machine with its disk attached.
-
-Each API call costs 2 to 3 ms, so what a new machine has anyway (BIOS, a clock in local time) is not set again.
-"""
+"""From a plan to a registered machine with its disks attached."""
 
 from __future__ import annotations
 
@@ -9,62 +6,19 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from pytest_vbox.deadline import Deadline
+from pytest_vbox.machines.configure import configure, storage
+from pytest_vbox.machines.configure.refusal import Keys
 from pytest_vbox.machines.plan import GROUP, OWNER_KEY, Plan
-from pytest_vbox.models import Hardware, NetworkAdapter, StorageController
+from pytest_vbox.models import Hardware, StorageDevice
 from pytest_vbox.virtualbox import Machine, Medium, Redirect, WebSession
-from pytest_vbox.virtualbox import NetworkAdapter as ApiNetworkAdapter
-from pytest_vbox.virtualbox.enums import (
-    DeviceType,
-    FirmwareBootMenuMode,
-    FirmwareType,
-    GraphicsControllerType,
-    LockType,
-    NetworkAdapterType,
-    NetworkAttachmentType,
-    PortMode,
-    StorageBus,
-    StorageControllerType,
-)
+from pytest_vbox.virtualbox.enums import AccessMode, DeviceType, LockType
 
 #: The name of the NAT rule through which we log in.
 SSH_RULE: Final = "ssh"
-#: The serial console's log, in the machine's folder.
-SERIAL_LOG: Final = "serial.log"
-_BOOT_POSITIONS: Final = 4
-
-_BOOT_DEVICES: Final[Mapping[str, DeviceType]] = {
-    "hard-disk": DeviceType.HARD_DISK,
-    "dvd": DeviceType.DVD,
-    "floppy": DeviceType.FLOPPY,
-    "network": DeviceType.NETWORK,
-}
-_GRAPHICS: Final[Mapping[str, GraphicsControllerType]] = {
-    "vboxvga": GraphicsControllerType.VBOX_VGA,
-    "vmsvga": GraphicsControllerType.VMSVGA,
-    "vboxsvga": GraphicsControllerType.VBOX_SVGA,
-    "none": GraphicsControllerType.NULL,
-}
-_BUSES: Final[Mapping[str, StorageBus]] = {
-    "ide": StorageBus.IDE,
-    "sata": StorageBus.SATA,
-    "scsi": StorageBus.SCSI,
-    "sas": StorageBus.SAS,
-    "virtio": StorageBus.VIRTIO_SCSI,
-    "nvme": StorageBus.PCIE,
-}
-# Every resume holds the network link down for 5 s, so that guests renew their DHCP lease; behind NAT nothing
-# changes for them. The key exists per device in VBoxDD.
-_LINK_DEVICES: Final[Mapping[str, str]] = {
-    "Am79C970A": "pcnet",
-    "Am79C973": "pcnet",
-    "I82540EM": "e1000",
-    "I82543GC": "e1000",
-    "I82545EM": "e1000",
-    "Virtio": "virtio-net",
-}
 
 
 def create(
@@ -77,31 +31,70 @@ def create(
         plan: What it shall be.
         forwards: The NAT rules, by the slot of their adapter, every host port chosen.
         record_serial: Write what the guest says on its first serial port into the machine's folder.
+
+    Raises:
+        HardwareRefused: VirtualBox refused the value of a key.
     """
     virtualbox = session.virtualbox
-    machine = virtualbox.create_machine("", plan.name, [GROUP], plan.model.os_type, f"UUID={plan.id}")
+    groups = [GROUP, *plan.model.hardware.groups]
+    machine = virtualbox.create_machine("", plan.name, groups, plan.model.os_type, f"UUID={plan.id}")
     _sign(machine, plan)
-    hardware = plan.model.hardware
-    _configure_scalars(machine, hardware)
-    _configure_firmware(machine, hardware)
-    _configure_network(machine, hardware, forwards)
-    _configure_storage(machine, hardware.storage[0])
-    if record_serial:
-        _record_serial_console(machine)
-    for key, value in hardware.extra_data.items():
-        machine.set_extra_data(key, value)
+    configure(machine, plan.model, forwards, record_serial=record_serial)
     machine.save_settings()
     virtualbox.register_machine(machine)
     return virtualbox.find_machine(plan.id)
 
 
-def attach_disk(session: WebSession, machine: Machine, plan: Plan, base: Medium, deadline: Deadline) -> None:
-    """Attach a base; VirtualBox makes the differencing disk by itself, in the machine's own folder."""
-    controller = plan.model.hardware.storage[0]
+def attach_disks(
+    session: WebSession,
+    machine: Machine,
+    plan: Plan,
+    base: Medium,
+    deadline: Deadline,
+    disks: Mapping[Path, Medium],
+) -> None:
+    """Attach the image's disk, and everything else that the model has on its controllers.
+
+    Args:
+        session: The connection to VirtualBox.
+        machine: The registered machine.
+        plan: What it shall be.
+        base: The image's disk; VirtualBox makes the differencing disk by itself, in the machine's own folder.
+        deadline: For how long to wait.
+        disks: Disks that are there already, ready to be shared, by their file.
+    """
+    hardware, keys = plan.model.hardware, Keys(plan.model)
     with session.lock(machine, LockType.WRITE, deadline) as held:
         mutable = held.machine
-        mutable.attach_device(controller.name, 0, 0, DeviceType.HARD_DISK, base)
+        storage.attach_base(mutable, hardware, base, keys)
+        for index, position, controller, device in storage.devices(hardware):
+            name = f"disk-{index}-{position}"
+            with keys.of("storage", index, "devices", position):
+                medium = _medium(session, mutable, device, name, deadline, disks)
+            storage.attach(mutable, index, position, controller, device, medium, keys)
         mutable.save_settings()
+
+
+def _medium(
+    session: WebSession,
+    machine: Machine,
+    device: StorageDevice,
+    name: str,
+    deadline: Deadline,
+    disks: Mapping[Path, Medium],
+) -> Medium | None:
+    """What goes into a drive, or the disk itself."""
+    virtualbox = session.virtualbox
+    if device.create is not None:
+        return storage.create_disk(virtualbox, machine, name, device.create, deadline)
+    if device.medium is None:
+        return None
+    if device.type == "hard-disk":
+        return disks[device.medium]
+    if device.type == "dvd":
+        return virtualbox.open_medium(str(device.medium), DeviceType.DVD, AccessMode.READ_ONLY)
+    copy = storage.copy_floppy(machine, device.medium, name)
+    return virtualbox.open_medium(str(copy), DeviceType.FLOPPY)
 
 
 def nat_slot(hardware: Hardware) -> int | None:
@@ -121,79 +114,3 @@ def _sign(machine: Machine, plan: Plan) -> None:
         "test": plan.owner.test,
     }
     machine.set_extra_data(OWNER_KEY, json.dumps(owner))
-
-
-def _configure_scalars(machine: Machine, hardware: Hardware) -> None:
-    machine.memory_size = hardware.memory
-    machine.cpu_count = hardware.cpus
-    if hardware.rtc_utc:
-        machine.platform.rtc_use_utc = True
-    if hardware.description:
-        machine.description = hardware.description
-    if hardware.graphics_controller is not None:
-        machine.graphics_adapter.graphics_controller_type = _GRAPHICS[hardware.graphics_controller]
-    if hardware.vram is not None:
-        machine.graphics_adapter.vram_size = hardware.vram
-    for position in range(1, _BOOT_POSITIONS + 1):
-        order = hardware.boot_order
-        device = _BOOT_DEVICES[order[position - 1]] if position <= len(order) else DeviceType.NULL
-        machine.set_boot_order(position, device)
-
-
-def _configure_firmware(machine: Machine, hardware: Hardware) -> None:
-    firmware = FirmwareType(hardware.firmware.upper())
-    if firmware is not FirmwareType.BIOS:
-        machine.firmware_kind.firmware_type = firmware
-    # Logo and boot menu cost every boot about 2.5 s. (How long the logo stays is 0 unless it is set.)
-    settings = machine.firmware_settings
-    settings.logo_fade_in = False
-    settings.logo_fade_out = False
-    settings.boot_menu_mode = FirmwareBootMenuMode.DISABLED
-
-
-def _configure_network(machine: Machine, hardware: Hardware, forwards: Mapping[int, Sequence[Redirect]]) -> None:
-    for slot, model in enumerate(hardware.network):
-        if model is None and slot > 0:
-            continue  # only the first one is there unasked
-        adapter = machine.get_network_adapter(slot)
-        adapter.enabled = model is not None and model.enabled
-        if model is None:
-            continue
-        _configure_adapter(adapter, model)
-        device = _LINK_DEVICES[model.adapter_type]
-        machine.set_extra_data(f"VBoxInternal/Devices/{device}/{slot}/Config/LinkUpDelay", "0")
-        if forwards.get(slot):
-            engine = adapter.nat_engine
-            for rule in forwards[slot]:
-                engine.add_redirect(rule)
-
-
-def _configure_adapter(adapter: ApiNetworkAdapter, model: NetworkAdapter) -> None:
-    adapter.adapter_type = NetworkAdapterType(model.adapter_type)
-    adapter.attachment_type = (
-        NetworkAttachmentType.NAT if model.attachment == "nat" else NetworkAttachmentType.NULL
-    )
-    if not model.cable_connected:
-        adapter.cable_connected = False
-    if model.mac_address is not None:
-        adapter.mac_address = model.mac_address
-
-
-def _configure_storage(machine: Machine, model: StorageController) -> None:
-    controller = machine.add_storage_controller(model.name, _BUSES[model.bus])
-    if model.bus in {"ide", "scsi"}:  # the others have but one
-        controller.controller_type = StorageControllerType(model.type)
-    controller.port_count = model.ports
-    if model.host_io_cache is not None:
-        controller.use_host_io_cache = model.host_io_cache
-    if not model.bootable:
-        machine.set_storage_controller_bootable(model.name, False)
-
-
-def _record_serial_console(machine: Machine) -> None:
-    port = machine.get_serial_port(0)
-    path = machine.settings_file_path
-    separator = "\\" if "\\" in path else "/"
-    port.path = path.rpartition(separator)[0] + separator + SERIAL_LOG
-    port.host_mode = PortMode.RAW_FILE
-    port.enabled = True

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from pytest_vbox.deadline import Deadline
-from pytest_vbox.machines.build import SERIAL_LOG
+from pytest_vbox.machines.configure.ports import SERIAL_LOGS
 from pytest_vbox.machines.power import PATIENCE, console
 from pytest_vbox.virtualbox import Machine, WebSession
 from pytest_vbox.virtualbox.enums import MachineState
@@ -99,7 +99,8 @@ def screenshot(session: WebSession, machine: Machine) -> bytes:
 def serial_log(machine: Machine) -> str:
     """What the guest said on its first serial port, at most the last 8 MiB; control characters are shown."""
     try:
-        path = Path(machine.settings_file_path).parent / SERIAL_LOG
+        folder = Path(machine.settings_file_path).parent
+        path = next((log for name in SERIAL_LOGS if (log := folder / name).is_file()), folder / SERIAL_LOGS[0])
         with path.open("rb") as file:
             size = path.stat().st_size
             file.seek(max(0, size - _SERIAL_LIMIT))

@@ -5,9 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from pytest_vbox.models import Problem
+
 
 class MachineError(Exception):
     """Something a machine was asked for cannot be done. Says what to do instead."""
+
+
+class HardwareRefused(MachineError):
+    """VirtualBox refused the value of a key of the hardware model. The machine is gone again.
+
+    Attributes:
+        problem: The key, where it is written, and what VirtualBox says.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return str(self.problem)
 
 
 class BootError(MachineError):

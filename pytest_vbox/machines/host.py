@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -15,15 +17,15 @@ from urllib.parse import urlsplit
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.guest import load_key
 from pytest_vbox.images import Bases
-from pytest_vbox.machines import build, removal
+from pytest_vbox.machines import build, environment, removal
 from pytest_vbox.machines.context import Context
 from pytest_vbox.machines.forwards import Forwards
 from pytest_vbox.machines.machine import Built, Machine
 from pytest_vbox.machines.plan import Owner, Plan, machine_name
-from pytest_vbox.models import Catalogue, Image
+from pytest_vbox.models import Catalogue, Image, MachineModel
 from pytest_vbox.ownership import Entry, Ledger, abandoned
 from pytest_vbox.settings import Keep, Reset, Settings
-from pytest_vbox.virtualbox import VirtualBox, WebSession
+from pytest_vbox.virtualbox import Medium, VirtualBox, WebSession
 from pytest_vbox.virtualbox.enums import MediumType
 from pytest_vbox.virtualbox.errors import VirtualBoxError
 
@@ -102,6 +104,10 @@ class VirtualBoxHost:
     @property
     def capacity(self) -> tuple[int, int]:
         """The host's memory in MiB and its processor cores."""
+        return self._capacity
+
+    @cached_property
+    def _capacity(self) -> tuple[int, int]:
         host = self.api.host
         return host.memory_size, host.processor_online_count
 
@@ -153,8 +159,9 @@ class VirtualBoxHost:
         if key is not None:
             load_key(key)
         timeout = boot_timeout or model.image.boot_timeout or self.settings.boot_timeout
-        wish = name or test.rpartition("::")[2] or model.image_name
+        wish = name or model.hardware.name or test.rpartition("::")[2] or model.image_name
         mode = self.settings.reset if reset is None else Reset(reset)
+        model = environment.fit(self.api, model, self.capacity, local=self.local)
         plan = Plan(machine_name(wish), model, Owner(self.run, test), timeout, mode)
         built = self._create(plan)
         machine = Machine(self.context, built, self._replace)
@@ -247,16 +254,30 @@ class VirtualBoxHost:
         forwards = Forwards(self.context.state, plan.model, self.context.bind)
         self._ledger.add(Entry(plan.id, plan.name, self.identity, plan.owner.test))
         try:
-            with self._bases.ready(
-                self._disk(plan.model.image), _KINDS[plan.model.image.attach], deadline
-            ) as base:
+            with self._disks(plan.model, deadline) as disks:
                 machine = build.create(self.session, plan, forwards.rules, record_serial=self.local)
-                build.attach_disk(self.session, machine, plan, base, deadline)
+                base = disks[self._disk(plan.model.image)]
+                build.attach_disks(self.session, machine, plan, base, deadline, disks)
         except BaseException as error:
             forwards.release()
             self._remove_half_made(plan, error)
             raise
         return Built(plan, machine, forwards)
+
+    @contextmanager
+    def _disks(self, model: MachineModel, deadline: Deadline) -> Iterator[Mapping[Path, Medium]]:
+        """All disks of a machine that are there already, ready to be shared, by their file."""
+        wanted = {self._disk(model.image): _KINDS[model.image.attach]}
+        for controller in model.hardware.storage:
+            for device in controller.devices:
+                if device is not None and device.type == "hard-disk" and device.medium is not None:
+                    wanted[device.medium] = _KINDS[device.attach]
+        with ExitStack() as held:
+            # Everybody takes them in the same order, so that nobody waits for one who waits for them.
+            yield {
+                disk: held.enter_context(self._bases.ready(disk, wanted[disk], deadline))
+                for disk in sorted(wanted)
+            }
 
     def _disk(self, image: Image) -> Path:
         assert image.disk is not None  # noqa: S101

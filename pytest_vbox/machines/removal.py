@@ -32,12 +32,14 @@ def remove(session: WebSession, machine_id: str, *, local: bool) -> bool:
     except ObjectNotFound:
         return False
     power_off(session, machine)
-    name, folder = machine.name, _folder(machine.settings_file_path)
+    name, folder, snapshots = machine.name, _folder(machine.settings_file_path), machine.snapshot_folder
     media = machine.unregister(CleanupMode.FULL)
-    machine.delete_config([medium for medium in media if _is_own(medium, folder)]).wait(Deadline(PATIENCE))
+    own = [medium for medium in media if _is_own(medium, folder, snapshots, name)]
+    machine.delete_config(own).wait(Deadline(PATIENCE))
     if local:
         # VirtualBox leaves the serial console's log, and with it the folder.
         _delete_folder(folder, name)
+        _delete_folder(snapshots, name)
     return True
 
 
@@ -52,10 +54,11 @@ def _delete_folder(folder: str, name: str) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_own(medium: Medium, folder: str) -> bool:
-    """Whether a medium was made for the machine: a difference to another, in the machine's own folder."""
+def _is_own(medium: Medium, folder: str, snapshots: str, name: str) -> bool:
+    """Whether a medium was made for the machine: it lies in a folder that has the machine's unique name."""
     kind = PureWindowsPath if "\\" in folder else PurePosixPath
-    return medium.parent is not None and kind(folder) in kind(medium.location).parents
+    parents = kind(medium.location).parents
+    return any(kind(own) in parents and name in kind(own).parts for own in (folder, snapshots))
 
 
 def _folder(settings_file: str) -> str:

@@ -10,12 +10,13 @@ from pytest_vbox.models.catalogue import DEFAULT_PROFILE, Catalogue
 from pytest_vbox.models.hardware import Hardware
 from pytest_vbox.models.image import Image
 from pytest_vbox.models.machine import MachineModel
-from pytest_vbox.models.network import NatRule, NetworkAdapter
+from pytest_vbox.models.network import HostOnlyOptions, NatRule, NatSettings, NetworkAdapter
+from pytest_vbox.models.ports import ParallelPort, SerialPort
 from pytest_vbox.models.preparation import CloudInit, ProvisionStep
 from pytest_vbox.models.problems import ModelError, Problem
 from pytest_vbox.models.schema import json_schema
 from pytest_vbox.models.source import DiskFormat
-from pytest_vbox.models.storage import StorageController
+from pytest_vbox.models.storage import NewDisk, StorageController, StorageDevice
 
 __all__ = [
     "DEFAULT_PROFILE",
@@ -23,13 +24,19 @@ __all__ = [
     "CloudInit",
     "DiskFormat",
     "Hardware",
+    "HostOnlyOptions",
     "Image",
     "MachineModel",
     "ModelError",
     "NatRule",
+    "NatSettings",
     "NetworkAdapter",
+    "NewDisk",
+    "ParallelPort",
     "Problem",
     "ProvisionStep",
+    "SerialPort",
     "StorageController",
+    "StorageDevice",
     "json_schema",
 ]

@@ -125,11 +125,11 @@ class Catalogue:
         if image_name is None or profile_name is None or over is None:
             raise ModelError(problems)
         layers = [self.profiles.node(profile_name), self.images.node(image_name).child("hardware"), over]
-        hardware = _hardware([layer for layer in layers if layer is not None])
+        hardware, node = _hardware([layer for layer in layers if layer is not None])
         chosen = self.images[image_name]
         if hardware.os_type is None:
             hardware = hardware.model_copy(update={"os_type": chosen.os_type})
-        return MachineModel(image_name, profile_name, chosen, hardware)
+        return MachineModel(image_name, profile_name, chosen, hardware, node)
 
     def _chosen_image(self, name: str | None, problems: list[Problem]) -> str | None:
         if not self.images:
@@ -184,14 +184,14 @@ def _overrides(overrides: object, problems: list[Problem]) -> Node | None:
         return None
 
 
-def _hardware(layers: Sequence[Node]) -> Hardware:
+def _hardware(layers: Sequence[Node]) -> tuple[Hardware, Node]:
     merged = layers[0]
     for layer in layers[1:]:
         merged = merge(merged, layer)
     hardware, problems = validate(Hardware, merged)
     if hardware is None:
         raise ModelError(problems)
-    return hardware
+    return hardware, merged
 
 
 def _in_order(problems: Iterable[Problem]) -> list[Problem]:

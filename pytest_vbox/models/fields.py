@@ -7,9 +7,19 @@ import re
 from enum import StrEnum
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+)
+from pydantic.config import JsonDict
+from pydantic_core import CoreSchema
 
 from pytest_vbox.models.problems import shown
 from pytest_vbox.models.tree import FileText
@@ -42,6 +52,13 @@ class Term(StrEnum):
         if not isinstance(value, str):
             return None
         return next((term for term in cls if _folded(term) == _folded(value)), None)
+
+
+class OrText:
+    """Tells the JSON Schema that text is taken too, as the short form of a model."""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [{"type": "string"}, handler(schema)]}
 
 
 def mebibytes(value: object) -> object:
@@ -89,12 +106,21 @@ def _not_boolean(value: object) -> object:
 
 
 def _ipv4_or_empty(value: str) -> str:
-    if not value:
-        return value
+    return _ipv4(value) if value else value
+
+
+def _ipv4(value: str) -> str:
     try:
         return str(ipaddress.IPv4Address(value))
     except ValueError:
         raise ValueError(f"must be an IPv4 address, not {shown(value)}") from None
+
+
+def _ipv4_network(value: str) -> str:
+    try:
+        return str(ipaddress.IPv4Network(value, strict=False))
+    except ValueError:
+        raise ValueError(f"must be an IPv4 network such as 192.168.15.0/24, not {shown(value)}") from None
 
 
 def local_path(value: object) -> object:
@@ -124,6 +150,9 @@ def _printable(value: str) -> str:
 NOT_BOOLEAN = BeforeValidator(_not_boolean)
 """For every number: pydantic takes true for 1, which no one who writes ``cpus: true`` means."""
 
+VIRTUALBOX_S: JsonDict = {"x-default": "VirtualBox's"}
+"""For keys that are left as VirtualBox has them where they are not given."""
+
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False), NOT_BOOLEAN]
 """A time in seconds."""
 
@@ -145,6 +174,16 @@ Ipv4OrEmpty = Annotated[
     WithJsonSchema({"type": "string", "x-values": "IPv4 address, or empty"}),
 ]
 """An IPv4 address, or empty."""
+
+Ipv4 = Annotated[str, AfterValidator(_ipv4), WithJsonSchema({"type": "string", "x-values": "IPv4 address"})]
+"""An IPv4 address."""
+
+Ipv4Network = Annotated[
+    str,
+    AfterValidator(_ipv4_network),
+    WithJsonSchema({"type": "string", "x-values": "IPv4 network, such as `192.168.15.0/24`"}),
+]
+"""An IPv4 network with its prefix length."""
 
 LocalPath = Annotated[Path, BeforeValidator(local_path)]
 """A path on this computer, made absolute: ``~`` is the home folder, a relative path starts at the YAML file's
@@ -170,3 +209,11 @@ VideoMemory = Annotated[
     WithJsonSchema({**_SIZE_SCHEMA, "x-values": "0 to 256 MiB; or with a unit: `16 MiB`"}),
 ]
 """Graphics memory in MiB."""
+
+DiskSize = Annotated[
+    int,
+    Field(ge=1, le=2_097_152),
+    BeforeValidator(mebibytes),
+    WithJsonSchema({**_SIZE_SCHEMA, "x-values": "1 to 2097152 MiB; or with a unit: `20 GiB`"}),
+]
+"""Size of a disk in MiB."""

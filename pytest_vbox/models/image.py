@@ -10,7 +10,8 @@ from pydantic import AfterValidator, Field, SecretStr, WithJsonSchema, field_val
 from pydantic_core import PydanticCustomError
 
 from pytest_vbox.models.fields import Line, LocalPath, Model, Name, Port, Seconds, Term
-from pytest_vbox.models.hardware import Hardware, OsType
+from pytest_vbox.models.hardware import Hardware
+from pytest_vbox.models.machine_values import OsType
 from pytest_vbox.models.preparation import CloudInit, Step
 from pytest_vbox.models.source import BoxName, Checksum, DiskFormat, Url
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from pydantic import SecretStr
 
 from pytest_vbox.models.hardware import Hardware
 from pytest_vbox.models.image import Image
+from pytest_vbox.models.problems import Problem
+from pytest_vbox.models.tree import Node, Origin
 
 _NOT_IN_DIGEST = {
     "description",
@@ -34,17 +37,31 @@ class MachineModel:
         profile_name: Name of the hardware profile.
         image: The image.
         hardware: Profile, image's hardware and overrides in one; ``os_type`` is always set.
+        node: The hardware as it was written, to say where each key is.
     """
 
     image_name: str
     profile_name: str
     image: Image
     hardware: Hardware
+    node: Node | None = field(default=None, compare=False, repr=False)
 
     @property
     def os_type(self) -> str:
         """VirtualBox's id for the guest's operating system."""
         return self.hardware.os_type or self.image.os_type
+
+    def problem(self, path: Sequence[str | int], message: str, hint: str = "") -> Problem:
+        """Something that is wrong with a key of the hardware, and where that is written.
+
+        Args:
+            path: Leads to the key, such as ``"network", 0, "adapter_type"``.
+            message: What is wrong.
+            hint: What to do about it.
+        """
+        node = self.node or Node({}, Origin(None, None, "hardware"))
+        place, below = node.nearest(path)
+        return place.origin.problem(message, hint, below)
 
     def digest(self) -> str:
         """A SHA-256, in hexadecimal, that is the same for models that make the same machine.

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, model_validator
-from pydantic_core import CoreSchema
+from pydantic import BeforeValidator, Field, model_validator
 
-from pytest_vbox.models.fields import Line, LocalPath, Model, Seconds
+from pytest_vbox.models.fields import Line, LocalPath, Model, OrText, Seconds
 
 HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$")]
 """The name of a computer, without its domain (RFC 1123)."""
@@ -72,12 +71,5 @@ class ProvisionStep(Model):
         return self
 
 
-class _OrText:
-    """Tells the JSON Schema that text does too."""
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"anyOf": [{"type": "string"}, handler(schema)]}
-
-
-Step = Annotated[ProvisionStep, BeforeValidator(_step), _OrText()]
+Step = Annotated[ProvisionStep, BeforeValidator(_step), OrText()]
 """A step; text alone is a command."""

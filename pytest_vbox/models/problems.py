@@ -10,6 +10,9 @@ from pathlib import Path
 _LONGEST_SHOWN = 60
 """Characters of a user's own text repeated in a message."""
 
+_MOST_LISTED = 30
+"""Candidates that are listed in a message."""
+
 _SHORTEST_STEM = 3
 """Characters of a word that is taken for the beginning of a longer one, such as ``mac`` for ``mac_address``."""
 
@@ -90,6 +93,8 @@ def suggestion(word: str, candidates: Iterable[str], otherwise: str) -> str:
     near = nearest(word, names)
     if near is not None:
         return f"did you mean '{near}'?"
+    if len(names) > _MOST_LISTED:
+        return f"there are {len(names)}; `pytest-vbox schema` and the reference page list them"
     return f"{otherwise} {', '.join(names)}" if names else ""
 
 

@@ -14,17 +14,35 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from pytest_vbox.models.bandwidth import BandwidthGroup
 from pytest_vbox.models.hardware import Hardware
 from pytest_vbox.models.image import Image
-from pytest_vbox.models.network import NatRule, NetworkAdapter
+from pytest_vbox.models.network import HostOnlyOptions, NatRule, NatSettings, NetworkAdapter
+from pytest_vbox.models.ports import Audio, ParallelPort, SerialPort, SharedFolder
 from pytest_vbox.models.preparation import CloudInit, ProvisionStep
-from pytest_vbox.models.storage import StorageController
+from pytest_vbox.models.processor import BootLogo
+from pytest_vbox.models.services import Autostart, IoCache, Teleporter, Vrde
+from pytest_vbox.models.storage import NewDisk, StorageController, StorageDevice
 
 _MODELS: tuple[type[BaseModel], ...] = (
     Hardware,
     NetworkAdapter,
     NatRule,
+    NatSettings,
+    HostOnlyOptions,
     StorageController,
+    StorageDevice,
+    NewDisk,
+    BandwidthGroup,
+    SharedFolder,
+    SerialPort,
+    ParallelPort,
+    BootLogo,
+    Audio,
+    Vrde,
+    IoCache,
+    Teleporter,
+    Autostart,
     Image,
     CloudInit,
     ProvisionStep,

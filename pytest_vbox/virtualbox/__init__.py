@@ -5,9 +5,10 @@ is :attr:`Machine.memory_size`. Whatever fails is a :class:`~pytest_vbox.virtual
 """
 
 from pytest_vbox.virtualbox.console import Console, Display, Keyboard
+from pytest_vbox.virtualbox.devices import SerialPort
 from pytest_vbox.virtualbox.machine import Machine, Session, Snapshot
 from pytest_vbox.virtualbox.media import Medium, MediumAttachment, StorageController
-from pytest_vbox.virtualbox.network import NATEngine, NetworkAdapter, Redirect, SerialPort
+from pytest_vbox.virtualbox.network import NATAliasMode, NATEngine, NetworkAdapter, Redirect
 from pytest_vbox.virtualbox.progress import Progress
 from pytest_vbox.virtualbox.virtualbox import Host, SystemProperties, VirtualBox
 from pytest_vbox.virtualbox.websession import Credentials, WebSession, connect
@@ -22,6 +23,7 @@ __all__ = [
     "Machine",
     "Medium",
     "MediumAttachment",
+    "NATAliasMode",
     "NATEngine",
     "NetworkAdapter",
     "Progress",

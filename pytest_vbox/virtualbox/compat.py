@@ -18,28 +18,48 @@ OLDEST: Final = (5, 2)
 #: The newest API that was tried. A newer one of the same generation is let in: its description tells.
 NEWEST: Final = (7, 2)
 
-# 7.1 moved what is particular to a processor's world out of IMachine and renamed the firmware's settings.
-_RENAMED: Final[Mapping[str, str]] = {
-    "IMachine_getFirmwareSettings": "IMachine_getBIOSSettings",
-    "IFirmwareSettings_getFirmwareType": "IMachine_getFirmwareType",
-    "IFirmwareSettings_setFirmwareType": "IMachine_setFirmwareType",
-    "IPlatform_getRTCUseUTC": "IMachine_getRTCUseUTC",
-    "IPlatform_setRTCUseUTC": "IMachine_setRTCUseUTC",
-    # 6.1 moved these to the new IGraphicsAdapter.
-    "IGraphicsAdapter_getVRAMSize": "IMachine_getVRAMSize",
-    "IGraphicsAdapter_setVRAMSize": "IMachine_setVRAMSize",
-    "IGraphicsAdapter_getGraphicsControllerType": "IMachine_getGraphicsControllerType",
-    "IGraphicsAdapter_setGraphicsControllerType": "IMachine_setGraphicsControllerType",
+# 7.1 moved what is particular to a processor's world out of IMachine and renamed the firmware's settings; 7.0 did
+# so with audio, 6.1 with graphics. Older names, the newest first.
+_RENAMED: Final[Mapping[str, tuple[str, ...]]] = {
+    "IMachine_getFirmwareSettings": ("IMachine_getBIOSSettings",),
+    "IFirmwareSettings_getFirmwareType": ("IMachine_getFirmwareType",),
+    "IFirmwareSettings_setFirmwareType": ("IMachine_setFirmwareType",),
+    "IAudioSettings_getAdapter": ("IMachine_getAudioAdapter",),
+    "ISerialPort_getIOAddress": ("ISerialPort_getIOBase",),
+    "ISerialPort_setIOAddress": ("ISerialPort_setIOBase",),
+    # Of the features there was only 3D, which had an attribute of its own.
+    "IGraphicsAdapter_isFeatureEnabled": (
+        "IGraphicsAdapter_getAccelerate3DEnabled",
+        "IMachine_getAccelerate3DEnabled",
+    ),
+    "IGraphicsAdapter_setFeature": ("IGraphicsAdapter_setAccelerate3DEnabled", "IMachine_setAccelerate3DEnabled"),
 }
-_RENAMED_INTERFACES: Final[Mapping[str, str]] = {"IFirmwareSettings": "IBIOSSettings"}
+_RENAMED_INTERFACES: Final[Mapping[str, str]] = {
+    "IFirmwareSettings": "IBIOSSettings",
+    "IPlatform": "IMachine",
+    "IPlatformX86": "IMachine",
+    "IGraphicsAdapter": "IMachine",
+}
 
 # Objects that did not exist: what they hold was the machine's (or the properties') own, so the object that was
 # asked stands for them.
-_SAME_OBJECT: Final = frozenset({"IMachine_getPlatform", "IMachine_getGraphicsAdapter"})
+_SAME_OBJECT: Final = frozenset(
+    {"IMachine_getPlatform", "IMachine_getGraphicsAdapter", "IMachine_getAudioSettings", "IPlatform_getX86"}
+)
 
 # Parameters that older versions do not have and can do without, since there was only one choice.
 _DROPPABLE: Final[Mapping[str, frozenset[str]]] = {
     "IVirtualBox_createMachine": frozenset({"platform", "cipher", "passwordId", "password"}),
+    "IMachine_createSharedFolder": frozenset({"autoMountPoint"}),
+    "IGraphicsAdapter_isFeatureEnabled": frozenset({"feature"}),
+    "IGraphicsAdapter_setFeature": frozenset({"feature"}),
+}
+
+# Parameters that have another name under an operation's older name.
+_RENAMED_PARAMETERS: Final[Mapping[str, Mapping[str, str]]] = {
+    "IGraphicsAdapter_setAccelerate3DEnabled": {"enabled": "accelerate3DEnabled"},
+    "IMachine_setAccelerate3DEnabled": {"enabled": "accelerate3DEnabled"},
+    "ISerialPort_setIOBase": {"IOAddress": "IOBase"},
 }
 
 
@@ -74,20 +94,20 @@ def translate(operation: str, parameters: Callable[[str], Iterable[str] | None])
     """
     available = parameters(operation)
     if available is not None:
-        return _with_parameters(operation, frozenset(available))
+        return _with_parameters(operation, operation, frozenset(available))
     if operation in _SAME_OBJECT:
         return Translation(operation, same_object=True)
     for older in older_names(operation):
         available = parameters(older)
         if available is not None:
-            return _with_parameters(older, frozenset(available))
+            return _with_parameters(operation, older, frozenset(available))
     raise NotSupported(f"this VirtualBox has no {operation.replace('_', '::', 1)}", operation=operation)
 
 
 def older_names(operation: str) -> tuple[str, ...]:
     """What an operation may be called on an older server."""
     if operation in _RENAMED:
-        return (_RENAMED[operation],)
+        return _RENAMED[operation]
     interface, _, method = operation.partition("_")
     return (f"{_RENAMED_INTERFACES[interface]}_{method}",) if interface in _RENAMED_INTERFACES else ()
 
@@ -97,11 +117,12 @@ def firmware_type_is_of_machine(parameters: Callable[[str], Iterable[str] | None
     return parameters("IFirmwareSettings_getFirmwareType") is None
 
 
-def _with_parameters(operation: str, available: frozenset[str]) -> Translation:
+def _with_parameters(newest: str, operation: str, available: frozenset[str]) -> Translation:
     if operation == "IMachine_launchVMProcess" and "environment" in available:
         # Until 6.0 the variables were one string, a line each.
         return Translation(operation, renamed={"environmentChanges": "environment"}, joined="environment")
-    return Translation(operation, dropped=_DROPPABLE.get(operation, frozenset()) - available)
+    dropped = _DROPPABLE.get(newest, frozenset()) - available
+    return Translation(operation, dropped, MappingProxyType(_RENAMED_PARAMETERS.get(operation, {})))
 
 
 def check_version(version: str, api_version: str) -> tuple[int, int]:

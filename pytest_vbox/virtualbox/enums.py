@@ -137,6 +137,14 @@ class StorageControllerType(StrEnum):
     VIRTIO_SCSI = "VirtioSCSI"
 
 
+class MediumVariant(StrEnum):
+    STANDARD = "Standard"
+    VMDK_SPLIT_2G = "VmdkSplit2G"
+    VMDK_STREAM_OPTIMIZED = "VmdkStreamOptimized"
+    VMDK_ESX = "VmdkESX"
+    FIXED = "Fixed"
+
+
 class NetworkAttachmentType(StrEnum):
     NULL = "Null"
     NAT = "NAT"
@@ -145,6 +153,7 @@ class NetworkAttachmentType(StrEnum):
     HOST_ONLY = "HostOnly"
     GENERIC = "Generic"
     NAT_NETWORK = "NATNetwork"
+    HOST_ONLY_NETWORK = "HostOnlyNetwork"
 
 
 class NetworkAdapterType(StrEnum):
@@ -154,7 +163,20 @@ class NetworkAdapterType(StrEnum):
     I82540EM = "I82540EM"
     I82543GC = "I82543GC"
     I82545EM = "I82545EM"
+    I82583V = "I82583V"
     VIRTIO = "Virtio"
+    USB_NET = "UsbNet"
+
+
+class NetworkAdapterPromiscModePolicy(StrEnum):
+    DENY = "Deny"
+    ALLOW_NETWORK = "AllowNetwork"
+    ALLOW_ALL = "AllowAll"
+
+
+class HostNetworkInterfaceType(StrEnum):
+    BRIDGED = "Bridged"
+    HOST_ONLY = "HostOnly"
 
 
 class NATProtocol(StrEnum):
@@ -207,3 +229,141 @@ class VBoxEventType(StrEnum):
     ON_MACHINE_REGISTERED = "OnMachineRegistered"
     ON_SESSION_STATE_CHANGED = "OnSessionStateChanged"
     ON_GUEST_PROPERTY_CHANGED = "OnGuestPropertyChanged"
+
+
+class ChipsetType(StrEnum):
+    PIIX3 = "PIIX3"
+    ICH9 = "ICH9"
+
+
+class IommuType(StrEnum):
+    NONE = "None"
+    AUTOMATIC = "Automatic"
+    AMD = "AMD"
+
+
+class TpmType(StrEnum):
+    NONE = "None"
+    V1_2 = "v1_2"
+    V2_0 = "v2_0"
+    HOST = "Host"
+    SWTPM = "Swtpm"
+
+
+class APICMode(StrEnum):
+    DISABLED = "Disabled"
+    APIC = "APIC"
+    X2APIC = "X2APIC"
+
+
+class CPUPropertyTypeX86(StrEnum):
+    PAE = "PAE"
+    LONG_MODE = "LongMode"
+    TRIPLE_FAULT_RESET = "TripleFaultReset"
+    HW_VIRT = "HWVirt"
+
+
+class HWVirtExPropertyType(StrEnum):
+    ENABLED = "Enabled"
+    VPID = "VPID"
+    NESTED_PAGING = "NestedPaging"
+    LARGE_PAGES = "LargePages"
+
+
+class GraphicsFeature(StrEnum):
+    ACCELERATION_3D = "Acceleration3D"
+
+
+class ParavirtProvider(StrEnum):
+    NONE = "None"
+    DEFAULT = "Default"
+    LEGACY = "Legacy"
+    MINIMAL = "Minimal"
+    HYPER_V = "HyperV"
+    KVM = "KVM"
+
+
+class PointingHIDType(StrEnum):
+    NONE = "None"
+    PS2_MOUSE = "PS2Mouse"
+    USB_MOUSE = "USBMouse"
+    USB_TABLET = "USBTablet"
+    COMBO_MOUSE = "ComboMouse"
+    USB_MULTI_TOUCH = "USBMultiTouch"
+    USB_MULTI_TOUCH_SCREEN_PLUS_PAD = "USBMultiTouchScreenPlusPad"
+
+
+class KeyboardHIDType(StrEnum):
+    NONE = "None"
+    PS2_KEYBOARD = "PS2Keyboard"
+    USB_KEYBOARD = "USBKeyboard"
+    COMBO_KEYBOARD = "ComboKeyboard"
+
+
+class ClipboardMode(StrEnum):
+    DISABLED = "Disabled"
+    HOST_TO_GUEST = "HostToGuest"
+    GUEST_TO_HOST = "GuestToHost"
+    BIDIRECTIONAL = "Bidirectional"
+
+
+class DnDMode(StrEnum):
+    DISABLED = "Disabled"
+    HOST_TO_GUEST = "HostToGuest"
+    GUEST_TO_HOST = "GuestToHost"
+    BIDIRECTIONAL = "Bidirectional"
+
+
+class AudioDriverType(StrEnum):
+    DEFAULT = "Default"
+    NULL = "Null"
+    OSS = "OSS"
+    ALSA = "ALSA"
+    PULSE = "Pulse"
+    WIN_MM = "WinMM"
+    DIRECT_SOUND = "DirectSound"
+    WAS = "WAS"
+    CORE_AUDIO = "CoreAudio"
+
+
+class AudioControllerType(StrEnum):
+    AC97 = "AC97"
+    SB16 = "SB16"
+    HDA = "HDA"
+
+
+class AudioCodecType(StrEnum):
+    SB16 = "SB16"
+    STAC9700 = "STAC9700"
+    AD1980 = "AD1980"
+    STAC9221 = "STAC9221"
+
+
+class AuthType(StrEnum):
+    NULL = "Null"
+    EXTERNAL = "External"
+    GUEST = "Guest"
+
+
+class AutostopType(StrEnum):
+    DISABLED = "Disabled"
+    SAVE_STATE = "SaveState"
+    POWER_OFF = "PowerOff"
+    ACPI_SHUTDOWN = "AcpiShutdown"
+
+
+class USBControllerType(StrEnum):
+    OHCI = "OHCI"
+    EHCI = "EHCI"
+    XHCI = "XHCI"
+
+
+class BandwidthGroupType(StrEnum):
+    DISK = "Disk"
+    NETWORK = "Network"
+
+
+class UartType(StrEnum):
+    U16450 = "U16450"
+    U16550A = "U16550A"
+    U16750 = "U16750"

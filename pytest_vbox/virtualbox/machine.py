@@ -8,54 +8,44 @@ from contextlib import contextmanager
 
 from pytest_vbox.virtualbox import compat
 from pytest_vbox.virtualbox.console import Console
+from pytest_vbox.virtualbox.devices import (
+    AudioAdapter,
+    AudioSettings,
+    BandwidthControl,
+    BandwidthGroup,
+    ParallelPort,
+    SerialPort,
+    SharedFolder,
+    USBController,
+    VRDEServer,
+)
 from pytest_vbox.virtualbox.enums import (
+    AutostopType,
     CleanupMode,
+    ClipboardMode,
     DeviceType,
-    FirmwareBootMenuMode,
-    FirmwareType,
-    GraphicsControllerType,
+    DnDMode,
+    KeyboardHIDType,
     LockType,
     MachineState,
+    ParavirtProvider,
+    PointingHIDType,
     SessionState,
     StorageBus,
+    USBControllerType,
 )
 from pytest_vbox.virtualbox.errors import VirtualBoxError
 from pytest_vbox.virtualbox.interface import Attribute, Interface, ReadOnly, text, texts
 from pytest_vbox.virtualbox.media import Medium, MediumAttachment, StorageController, optional_medium
-from pytest_vbox.virtualbox.network import NetworkAdapter, SerialPort
+from pytest_vbox.virtualbox.network import NetworkAdapter
+from pytest_vbox.virtualbox.platform import (
+    FirmwareKind,
+    FirmwareSettings,
+    GraphicsAdapter,
+    Platform,
+    TrustedPlatformModule,
+)
 from pytest_vbox.virtualbox.progress import Progress
-
-
-class FirmwareSettings(Interface):
-    """IFirmwareSettings (IBIOSSettings up to 7.0)."""
-
-    interface = "IFirmwareSettings"
-    logo_fade_in = Attribute("logoFadeIn", bool)
-    logo_fade_out = Attribute("logoFadeOut", bool)
-    logo_display_time = Attribute("logoDisplayTime", int)
-    boot_menu_mode = Attribute("bootMenuMode", FirmwareBootMenuMode)
-
-
-class FirmwareKind(Interface):
-    """The part of IFirmwareSettings that was IMachine's own up to 7.0."""
-
-    interface = "IFirmwareSettings"
-    firmware_type = Attribute("firmwareType", FirmwareType)
-
-
-class Platform(Interface):
-    """IPlatform (IMachine itself up to 7.0)."""
-
-    interface = "IPlatform"
-    rtc_use_utc = Attribute("RTCUseUTC", bool)
-
-
-class GraphicsAdapter(Interface):
-    """IGraphicsAdapter (IMachine itself up to 6.0)."""
-
-    interface = "IGraphicsAdapter"
-    vram_size = Attribute("VRAMSize", int)
-    graphics_controller_type = Attribute("graphicsControllerType", GraphicsControllerType)
 
 
 class Session(Interface):
@@ -103,17 +93,37 @@ class Machine(Interface):
     id = ReadOnly("id", text)
     name = Attribute("name", text)
     description = Attribute("description", text)
-    groups = ReadOnly("groups", texts)
+    groups = Attribute("groups", texts)
     accessible = ReadOnly("accessible", bool)
     os_type_id = Attribute("OSTypeId", text)
     cpu_count = Attribute("CPUCount", int)
+    cpu_hot_plug_enabled = Attribute("CPUHotPlugEnabled", bool)
+    cpu_execution_cap = Attribute("CPUExecutionCap", int)
+    cpu_profile = Attribute("CPUProfile", text)
     memory_size = Attribute("memorySize", int)
+    memory_balloon_size = Attribute("memoryBalloonSize", int)
+    page_fusion_enabled = Attribute("pageFusionEnabled", bool)
+    hardware_uuid = Attribute("hardwareUUID", text)
+    paravirt_provider = Attribute("paravirtProvider", ParavirtProvider)
+    pointing_hid_type = Attribute("pointingHIDType", PointingHIDType)
+    keyboard_hid_type = Attribute("keyboardHIDType", KeyboardHIDType)
+    clipboard_mode = Attribute("clipboardMode", ClipboardMode)
+    dnd_mode = Attribute("dnDMode", DnDMode)
+    io_cache_enabled = Attribute("IOCacheEnabled", bool)
+    io_cache_size = Attribute("IOCacheSize", int)
+    teleporter_enabled = Attribute("teleporterEnabled", bool)
+    teleporter_port = Attribute("teleporterPort", int)
+    teleporter_address = Attribute("teleporterAddress", text)
+    teleporter_password = Attribute("teleporterPassword", text)
+    autostart_enabled = Attribute("autostartEnabled", bool)
+    autostart_delay = Attribute("autostartDelay", int)
+    autostop_type = Attribute("autostopType", AutostopType)
     state = ReadOnly("state", MachineState)
     session_state = ReadOnly("sessionState", SessionState)
     session_pid = ReadOnly("sessionPID", int)
     settings_file_path = ReadOnly("settingsFilePath", text)
     log_folder = ReadOnly("logFolder", text)
-    snapshot_folder = ReadOnly("snapshotFolder", text)
+    snapshot_folder = Attribute("snapshotFolder", text)
     snapshot_count = ReadOnly("snapshotCount", int)
 
     @property
@@ -136,6 +146,34 @@ class Machine(Interface):
         return GraphicsAdapter(self.api, str(self._call("getGraphicsAdapter")))
 
     @property
+    def trusted_platform_module(self) -> TrustedPlatformModule:
+        return TrustedPlatformModule(self.api, str(self._call("getTrustedPlatformModule")))
+
+    @property
+    def audio_adapter(self) -> AudioAdapter:
+        return AudioSettings(self.api, str(self._call("getAudioSettings"))).adapter
+
+    @property
+    def vrde_server(self) -> VRDEServer:
+        return VRDEServer(self.api, str(self._call("getVRDEServer")))
+
+    @property
+    def bandwidth_control(self) -> BandwidthControl:
+        return BandwidthControl(self.api, str(self._call("getBandwidthControl")))
+
+    @property
+    def usb_controllers(self) -> list[USBController]:
+        return [USBController(self.api, reference) for reference in texts(self._call("getUSBControllers"))]
+
+    @property
+    def shared_folders(self) -> list[SharedFolder]:
+        return [SharedFolder(self.api, reference) for reference in texts(self._call("getSharedFolders"))]
+
+    @property
+    def storage_controllers(self) -> list[StorageController]:
+        return [StorageController(self.api, reference) for reference in texts(self._call("getStorageControllers"))]
+
+    @property
     def medium_attachments(self) -> list[MediumAttachment]:
         return [
             MediumAttachment(
@@ -154,11 +192,32 @@ class Machine(Interface):
         """Set one place of the boot order; positions count from 1."""
         self._call("setBootOrder", position=position, device=device)
 
+    def get_boot_order(self, position: int) -> DeviceType:
+        return DeviceType(self._call("getBootOrder", position=position))
+
     def get_network_adapter(self, slot: int) -> NetworkAdapter:
         return NetworkAdapter(self.api, str(self._call("getNetworkAdapter", slot=slot)))
 
     def get_serial_port(self, slot: int) -> SerialPort:
         return SerialPort(self.api, str(self._call("getSerialPort", slot=slot)))
+
+    def get_parallel_port(self, slot: int) -> ParallelPort:
+        return ParallelPort(self.api, str(self._call("getParallelPort", slot=slot)))
+
+    def add_usb_controller(self, name: str, type_: USBControllerType) -> USBController:
+        return USBController(self.api, str(self._call("addUSBController", name=name, type=type_)))
+
+    def create_shared_folder(
+        self, name: str, host_path: str, *, writable: bool, automount: bool, auto_mount_point: str
+    ) -> None:
+        self._call(
+            "createSharedFolder",
+            name=name,
+            hostPath=host_path,
+            writable=writable,
+            automount=automount,
+            autoMountPoint=auto_mount_point,
+        )
 
     def add_storage_controller(self, name: str, connection_type: StorageBus) -> StorageController:
         reference = self._call("addStorageController", name=name, connectionType=connection_type)
@@ -171,6 +230,32 @@ class Machine(Interface):
         """Attach a medium (or an empty drive) to a controller."""
         reference = medium.reference if medium is not None else ""
         self._call("attachDevice", name=name, controllerPort=port, device=device, type=kind, medium=reference)
+
+    def attach_device_without_medium(self, name: str, port: int, device: int, kind: DeviceType) -> None:
+        """Attach an empty drive."""
+        self._call("attachDeviceWithoutMedium", name=name, controllerPort=port, device=device, type=kind)
+
+    def non_rotational_device(self, name: str, port: int, device: int, non_rotational: bool) -> None:
+        self._call(
+            "nonRotationalDevice", name=name, controllerPort=port, device=device, nonRotational=non_rotational
+        )
+
+    def set_auto_discard_for_device(self, name: str, port: int, device: int, discard: bool) -> None:
+        self._call("setAutoDiscardForDevice", name=name, controllerPort=port, device=device, discard=discard)
+
+    def set_hot_pluggable_for_device(self, name: str, port: int, device: int, hot_pluggable: bool) -> None:
+        self._call(
+            "setHotPluggableForDevice", name=name, controllerPort=port, device=device, hotPluggable=hot_pluggable
+        )
+
+    def set_bandwidth_group_for_device(self, name: str, port: int, device: int, group: BandwidthGroup) -> None:
+        self._call(
+            "setBandwidthGroupForDevice",
+            name=name,
+            controllerPort=port,
+            device=device,
+            bandwidthGroup=group.reference,
+        )
 
     def detach_device(self, name: str, port: int, device: int) -> None:
         self._call("detachDevice", name=name, controllerPort=port, device=device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pytest_vbox.virtualbox.api import Api
@@ -9,6 +10,7 @@ from pytest_vbox.virtualbox.enums import (
     DeviceType,
     MediumState,
     MediumType,
+    MediumVariant,
     StorageBus,
     StorageControllerType,
 )
@@ -49,6 +51,16 @@ class Medium(Interface):
         """Empty a differencing disk, so that it shows its parent's content again."""
         return Progress(self.api, str(self._call("reset")))
 
+    def create_base_storage(self, logical_size: int, variant: Sequence[MediumVariant]) -> Progress:
+        """Make the file of a medium that :meth:`VirtualBox.create_medium` gave.
+
+        Args:
+            logical_size: What a guest sees as its size, in bytes.
+            variant: How the file is laid out.
+        """
+        reference = self._call("createBaseStorage", logicalSize=logical_size, variant=list(variant))
+        return Progress(self.api, str(reference))
+
     def close(self) -> None:
         """Make VirtualBox forget the medium. The file stays."""
         self._call("close")
@@ -71,6 +83,7 @@ class StorageController(Interface):
     bus = ReadOnly("bus", StorageBus)
     controller_type = Attribute("controllerType", StorageControllerType)
     port_count = Attribute("portCount", int)
+    bootable = ReadOnly("bootable", bool)
     use_host_io_cache = Attribute("useHostIOCache", bool)
 
 

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntFlag
 
-from pytest_vbox.virtualbox.enums import NATProtocol, NetworkAdapterType, NetworkAttachmentType, PortMode
+from pytest_vbox.virtualbox.devices import BandwidthGroup
+from pytest_vbox.virtualbox.enums import (
+    HostNetworkInterfaceType,
+    NATProtocol,
+    NetworkAdapterPromiscModePolicy,
+    NetworkAdapterType,
+    NetworkAttachmentType,
+)
 from pytest_vbox.virtualbox.interface import Attribute, Interface, ReadOnly, text, texts
 
 
@@ -20,10 +28,28 @@ class Redirect:
     guest_port: int
 
 
+class NATAliasMode(IntFlag):
+    """How NAT treats connections (SDK: NATAliasMode, whose values are added up)."""
+
+    ALIAS_LOG = 1
+    ALIAS_PROXY_ONLY = 2
+    ALIAS_USE_SAME_PORTS = 4
+
+
 class NATEngine(Interface):
     """INATEngine. Rules may be added and removed while the machine runs, through its session's machine."""
 
     interface = "INATEngine"
+    network = Attribute("network", text)
+    host_ip = Attribute("hostIP", text)
+    alias_mode = Attribute("aliasMode", NATAliasMode)
+    dns_pass_domain = Attribute("DNSPassDomain", bool)
+    dns_proxy = Attribute("DNSProxy", bool)
+    dns_use_host_resolver = Attribute("DNSUseHostResolver", bool)
+    localhost_reachable = Attribute("localhostReachable", bool)
+    tftp_prefix = Attribute("TFTPPrefix", text)
+    tftp_boot_file = Attribute("TFTPBootFile", text)
+    tftp_next_server = Attribute("TFTPNextServer", text)
 
     @property
     def redirects(self) -> list[Redirect]:
@@ -60,16 +86,83 @@ class NetworkAdapter(Interface):
     adapter_type = Attribute("adapterType", NetworkAdapterType)
     mac_address = Attribute("MACAddress", text)
     cable_connected = Attribute("cableConnected", bool)
+    nat_network = Attribute("NATNetwork", text)
+    bridged_interface = Attribute("bridgedInterface", text)
+    internal_network = Attribute("internalNetwork", text)
+    host_only_interface = Attribute("hostOnlyInterface", text)
+    host_only_network = Attribute("hostOnlyNetwork", text)
+    generic_driver = Attribute("genericDriver", text)
+    line_speed = Attribute("lineSpeed", int)
+    promisc_mode_policy = Attribute("promiscModePolicy", NetworkAdapterPromiscModePolicy)
+    boot_priority = Attribute("bootPriority", int)
+    trace_enabled = Attribute("traceEnabled", bool)
+    trace_file = Attribute("traceFile", text)
 
     @property
     def nat_engine(self) -> NATEngine:
         return NATEngine(self.api, str(self._call("getNATEngine")))
 
+    @property
+    def bandwidth_group(self) -> BandwidthGroup | None:
+        """The limit that it shares."""
+        reference = self._call("getBandwidthGroup")
+        return BandwidthGroup(self.api, str(reference)) if reference else None
 
-class SerialPort(Interface):
-    """ISerialPort."""
+    @bandwidth_group.setter
+    def bandwidth_group(self, group: BandwidthGroup) -> None:
+        self._call("setBandwidthGroup", bandwidthGroup=group.reference)
 
-    interface = "ISerialPort"
+    def get_property(self, key: str) -> str:
+        return text(self._call("getProperty", key=key))
+
+    def set_property(self, key: str, value: str) -> None:
+        """Set what a generic driver wants."""
+        self._call("setProperty", key=key, value=value)
+
+
+class HostNetworkInterface(Interface):
+    """IHostNetworkInterface."""
+
+    interface = "IHostNetworkInterface"
+    id = ReadOnly("id", text)
+    name = ReadOnly("name", text)
+    network_name = ReadOnly("networkName", text)
+    interface_type = ReadOnly("interfaceType", HostNetworkInterfaceType)
+
+    def enable_static_ip_config(self, ip_address: str, network_mask: str) -> None:
+        self._call("enableStaticIPConfig", IPAddress=ip_address, networkMask=network_mask)
+
+
+class HostOnlyNetwork(Interface):
+    """IHostOnlyNetwork (since 7.0, on macOS)."""
+
+    interface = "IHostOnlyNetwork"
+    network_name = ReadOnly("networkName", text)
     enabled = Attribute("enabled", bool)
-    host_mode = Attribute("hostMode", PortMode)
-    path = Attribute("path", text)
+    network_mask = Attribute("networkMask", text)
+    lower_ip = Attribute("lowerIP", text)
+    upper_ip = Attribute("upperIP", text)
+
+
+class NATNetwork(Interface):
+    """INATNetwork."""
+
+    interface = "INATNetwork"
+    network_name = ReadOnly("networkName", text)
+
+
+class DHCPServer(Interface):
+    """IDHCPServer."""
+
+    interface = "IDHCPServer"
+    enabled = Attribute("enabled", bool)
+    network_name = ReadOnly("networkName", text)
+
+    def set_configuration(self, ip_address: str, network_mask: str, from_address: str, to_address: str) -> None:
+        self._call(
+            "setConfiguration",
+            IPAddress=ip_address,
+            networkMask=network_mask,
+            FromIPAddress=from_address,
+            ToIPAddress=to_address,
+        )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pytest_vbox.virtualbox.enums import AccessMode, DeviceType, PlatformArchitecture
+from pytest_vbox.virtualbox.enums import AccessMode, DeviceType, HostNetworkInterfaceType, PlatformArchitecture
 from pytest_vbox.virtualbox.events import EventSource
 from pytest_vbox.virtualbox.interface import Interface, ReadOnly, text, texts
 from pytest_vbox.virtualbox.machine import Machine
 from pytest_vbox.virtualbox.media import Medium
+from pytest_vbox.virtualbox.network import DHCPServer, HostNetworkInterface, HostOnlyNetwork, NATNetwork
+from pytest_vbox.virtualbox.progress import Progress
 
 
 class Host(Interface):
@@ -19,6 +21,21 @@ class Host(Interface):
     memory_size = ReadOnly("memorySize", int)
     memory_available = ReadOnly("memoryAvailable", int)
     operating_system = ReadOnly("operatingSystem", text)
+
+    def find_host_network_interfaces_of_type(self, type_: HostNetworkInterfaceType) -> list[HostNetworkInterface]:
+        references = texts(self._call("findHostNetworkInterfacesOfType", type=type_))
+        return [HostNetworkInterface(self.api, reference) for reference in references]
+
+    def create_host_only_network_interface(self) -> tuple[Progress, HostNetworkInterface]:
+        """Make a host-only interface. VirtualBox chooses its name: the lowest number that is free."""
+        result = self._call("createHostOnlyNetworkInterface")
+        return (
+            Progress(self.api, str(result.returnval)),
+            HostNetworkInterface(self.api, str(result.hostInterface)),
+        )
+
+    def remove_host_only_network_interface(self, id_: str) -> Progress:
+        return Progress(self.api, str(self._call("removeHostOnlyNetworkInterface", id=id_)))
 
 
 class SystemProperties(Interface):
@@ -63,6 +80,24 @@ class VirtualBox(Interface):
     def guest_os_type_ids(self) -> list[str]:
         """The ids of the guest operating system types this VirtualBox knows."""
         return [str(entry.id) for entry in self._call("getGuestOSTypes")]
+
+    @property
+    def nat_networks(self) -> list[NATNetwork]:
+        return [NATNetwork(self.api, reference) for reference in texts(self._call("getNATNetworks"))]
+
+    @property
+    def host_only_networks(self) -> list[HostOnlyNetwork]:
+        return [HostOnlyNetwork(self.api, reference) for reference in texts(self._call("getHostOnlyNetworks"))]
+
+    @property
+    def dhcp_servers(self) -> list[DHCPServer]:
+        return [DHCPServer(self.api, reference) for reference in texts(self._call("getDHCPServers"))]
+
+    def create_host_only_network(self, network_name: str) -> HostOnlyNetwork:
+        return HostOnlyNetwork(self.api, str(self._call("createHostOnlyNetwork", networkName=network_name)))
+
+    def create_dhcp_server(self, name: str) -> DHCPServer:
+        return DHCPServer(self.api, str(self._call("createDHCPServer", name=name)))
 
     def machines_by_groups(self, groups: Sequence[str]) -> list[Machine]:
         references = texts(self._call("getMachinesByGroups", groups=list(groups)))
@@ -117,6 +152,30 @@ class VirtualBox(Interface):
 
     def register_machine(self, machine: Machine) -> None:
         self._call("registerMachine", machine=machine.reference)
+
+    def create_medium(
+        self,
+        format_: str,
+        location: str,
+        access_mode: AccessMode = AccessMode.READ_WRITE,
+        device_type: DeviceType = DeviceType.HARD_DISK,
+    ) -> Medium:
+        """A new medium in memory; it has no file until its storage is created.
+
+        Args:
+            format_: Such as ``VDI``.
+            location: The path of the file.
+            access_mode: How it will be opened.
+            device_type: What it is.
+        """
+        reference = self._call(
+            "createMedium",
+            format=format_,
+            location=location,
+            accessMode=access_mode,
+            aDeviceTypeType=device_type,
+        )
+        return Medium(self.api, str(reference))
 
     def open_medium(
         self,

@@ -17,6 +17,7 @@ _STRUCTS: Final[Mapping[str, str]] = {
     "IMediumAttachment": "machine: string, medium: string, controller: string, port: int, device: int, "
     "type: DeviceType",
     "IGuestOSType": "familyId: string, id: string",
+    "ISharedFolder": "name: string",
 }
 
 

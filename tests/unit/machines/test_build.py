@@ -87,7 +87,7 @@ def test_every_version_takes_everything(service_of: Callable[[str], FakeService]
     )
     assert (third["AdapterType"], third["Enabled"]) == ("Virtio", True)
     assert "Enabled" not in objects["adapter-1"]
-    assert objects["controller"] == {"ControllerType": "LsiLogic", "PortCount": 16, "UseHostIOCache": True}
+    assert objects["controller"] == {"ControllerType": "LsiLogic", "PortCount": 1, "UseHostIOCache": True}
     assert objects["serial"] == {"Path": "/vms/one/serial.log", "HostMode": "RawFile", "Enabled": True}
     (rule,) = service.called("INATEngine_addRedirect")
     assert (rule["_this"], rule["hostPort"], rule["guestPort"], rule["proto"]) == ("nat-0", 20022, 22, "TCP")
@@ -143,7 +143,7 @@ def test_the_serial_log_lies_beside_the_machine_on_whichever_host(
 def test_a_disk_is_attached_under_a_write_lock_and_saved(service: FakeService) -> None:
     workshop(service)
     machine, base = Machine(service.api, "m"), Medium(service.api, "base")
-    build.attach_disk(service.session, machine, plan(machine_model()), base, Deadline(5))
+    build.attach_disks(service.session, machine, plan(machine_model()), base, Deadline(5), {})
     (call,) = service.called("IMachine_attachDevice")
     assert (call["_this"], call["medium"], call["type"]) == ("mutable", "base", "HardDisk")
     (lock,) = service.called("IMachine_lockMachine")

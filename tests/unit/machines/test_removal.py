@@ -35,20 +35,20 @@ def _medium(service: FakeService, name: str, location: str, parent: str = "") ->
     return service.add(name, Parent=parent, Location=location)
 
 
-def test_only_differences_in_the_machines_own_folder_are_deleted(made: FakeService, folder: Path) -> None:
+def test_only_what_lies_in_the_machines_own_folder_is_deleted(made: FakeService, folder: Path) -> None:
     own = f"{folder}/Snapshots/{{1}}.vdi"
     media = [
         _medium(made, "own", own, parent="base"),
         # The user's disk, attached directly; it would be deleted with all that is on it.
         _medium(made, "base", "/home/me/disk.vdi"),
-        _medium(made, "base-inside", f"{folder}/disk.vdi"),
+        _medium(made, "new-disk", f"{folder}/disk-0-1.vdi"),
         _medium(made, "difference-elsewhere", "/home/me/Snapshots/{2}.vdi", parent="base"),
         _medium(made, "difference-beside", f"{folder}-two/Snapshots/{{3}}.vdi", parent="base"),
     ]
     made.answer("IMachine_unregister", media)
     assert remove(made.session, "id-1", local=True)
     assert made.called("IMachine_unregister") == [{"_this": "m", "cleanupMode": "Full"}]
-    assert made.called("IMachine_deleteConfig") == [{"_this": "m", "media": ["own"]}]
+    assert made.called("IMachine_deleteConfig") == [{"_this": "m", "media": ["own", "new-disk"]}]
 
 
 def test_paths_of_a_windows_host_are_understood(made: FakeService) -> None:

@@ -18,6 +18,7 @@ def workshop(service: FakeService, folder: str = "/vms/one") -> FakeService:
         Id="id-1",
         Name="one",
         SettingsFilePath=f"{folder}/one.vbox",
+        SnapshotFolder=f"{folder}/Snapshots",
         State="PoweredOff",
         SessionState="Unlocked",
         **parts,
@@ -42,6 +43,7 @@ def workshop(service: FakeService, folder: str = "/vms/one") -> FakeService:
         service.answer(f"IMachine_{operation}", None)
     for operation in ("ISession_unlockMachine", "INATEngine_addRedirect", "IProgress_waitForCompletion"):
         service.answer(operation, None)
+    service.answer("IVirtualBox_getHost", service.add("host", ProcessorOnlineCount=4, MemorySize=8192))
     _register(service)
     return service
 

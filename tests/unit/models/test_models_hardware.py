@@ -12,7 +12,8 @@ from pytest_vbox.models import Catalogue, Hardware, NetworkAdapter, StorageContr
 from .models_kit import complaints_of, load
 
 NAME = "1 to 64 letters, digits, '.', '_' and '-', a letter or digit first"
-ADAPTERS = "Am79C970A, Am79C973, I82540EM, I82543GC, I82545EM or Virtio"
+ADAPTERS = "Am79C970A, Am79C973, I82540EM, I82543GC, I82545EM, I82583V, Virtio or UsbNet"
+ATTACHMENTS = "nat, nat-network, bridged, internal, host-only, host-only-network, generic or null"
 
 
 def hardware(folder: Path, keys: str) -> Hardware:
@@ -32,7 +33,7 @@ def test_the_built_in_profiles() -> None:
 def test_what_a_profile_is_that_says_nothing(tmp_path: Path) -> None:
     plain = load(tmp_path, "hardware: {x: }").profiles["x"]
     assert plain == Hardware()
-    assert (plain.memory, plain.cpus, plain.firmware, plain.rtc_utc) == (1024, 1, "bios", True)
+    assert (plain.memory, plain.cpus, plain.firmware, plain.rtc_utc) == (1024, 1, None, None)
     assert plain.boot_order == ("hard-disk",)
     assert plain.network == (NetworkAdapter(),)
     assert plain.storage == (StorageController(),)
@@ -193,9 +194,12 @@ def test_a_controller_by_its_bus(tmp_path: Path, bus: str, name: str, kind: str,
             "boot_order: [usb]",
             "boot_order[0]: must be hard-disk, dvd, floppy or network, not 'usb'",
         ),
-        ("boot_order: [dvd, DVD]", "boot_order: 'dvd' is there twice; each device may be there once"),
+        ("boot_order: [dvd, DVD]", "boot_order: 'dvd' is there twice; each may be there once"),
         ("boot_order: dvd", "boot_order: must be a list, not 'dvd'"),
-        ("network: [{}, {}, {}, {}, {}, {}, {}, {}, {}]", "network: has 9 entries, at most 8 allowed"),
+        (
+            "network: [{}, {}, {}, {}, {}, {}, {}, {}, {}]",
+            "network: has 9 slots, and the chipset PIIX3 has 8; ICH9 has 36",
+        ),
         ("network: {}", "network: must be a list, not a mapping"),
         ("network: [nat]", "network[0]: must be a mapping of keys to values, not 'nat'"),
         ("network: [{mac: x}]", "network[0].mac: unknown key 'mac'; did you mean 'mac_address'?"),
@@ -209,11 +213,11 @@ def test_a_controller_by_its_bus(tmp_path: Path, bus: str, name: str, kind: str,
         ),
         (
             "network: [{attachment: brigded}]",
-            "network[0].attachment: must be nat or null, not 'brigded'",
+            f"network[0].attachment: must be {ATTACHMENTS}, not 'brigded'; did you mean 'bridged'?",
         ),
         (
             "network: [{attachment: 'null', nat_rules: [{guest_port: 1}]}]",
-            "network[0]: nat_rules need the attachment 'nat', and it is 'null'",
+            "network[0]: nat_rules is for the attachment 'nat', and it is 'null'",
         ),
         ("network: [{nat_rules: [{}]}]", "network[0].nat_rules[0].guest_port: the key is missing"),
         (
@@ -245,10 +249,11 @@ def test_a_controller_by_its_bus(tmp_path: Path, bus: str, name: str, kind: str,
             "network[0].nat_rules: 2 rules use the host's tcp port 9 on '127.0.0.1'",
         ),
         ("storage: []", "storage: has 0 entries, at least 1 needed"),
-        ("storage: [{}, {}]", "storage: has 2 entries, at most 1 allowed"),
+        ("storage: [{}, {}]", "storage: 2 controllers are named 'SATA'; give each a name of its own"),
         (
             "storage: [{bus: sta}]",
-            "storage[0].bus: must be ide, sata, scsi, sas, virtio or nvme, not 'sta'; did you mean 'sata'?",
+            "storage[0].bus: must be ide, sata, scsi, sas, usb, floppy, virtio or nvme, not 'sta'; "
+            "did you mean 'sata'?",
         ),
         (
             "storage: [{bus: ide, type: IntelAhci}]",
@@ -288,8 +293,8 @@ def test_mac_addresses_that_are_none(tmp_path: Path, written: str) -> None:
 
 
 def test_an_unknown_key_near_to_nothing_lists_the_keys(tmp_path: Path) -> None:
-    (complaint,) = complaints_of(tmp_path, "hardware: {x: {network: [{zzz: 1}]}}")
+    (complaint,) = complaints_of(tmp_path, "hardware: {x: {network: [{nat_rules: [{zzz: 1}]}]}}")
     assert complaint == (
-        "1: hardware.x.network[0].zzz: unknown key 'zzz'; the keys here are: "
-        "enabled, attachment, adapter_type, cable_connected, mac_address, nat_rules"
+        "1: hardware.x.network[0].nat_rules[0].zzz: unknown key 'zzz'; the keys here are: "
+        "protocol, host_ip, host_port, guest_ip, guest_port, name"
     )
