@@ -13,6 +13,7 @@ from .models_kit import complaints_of, load
 
 NAME = "1 to 64 letters, digits, '.', '_' and '-', a letter or digit first"
 ADAPTERS = "Am79C970A, Am79C973, I82540EM, I82543GC, I82545EM, I82583V, Virtio or UsbNet"
+BUSES = "ide, sata, scsi, sas, usb, floppy, virtio or nvme"
 ATTACHMENTS = "nat, nat-network, bridged, internal, host-only, host-only-network, generic or null"
 
 
@@ -252,8 +253,7 @@ def test_a_controller_by_its_bus(tmp_path: Path, bus: str, name: str, kind: str,
         ("storage: [{}, {}]", "storage: 2 controllers are named 'SATA'; give each a name of its own"),
         (
             "storage: [{bus: sta}]",
-            "storage[0].bus: must be ide, sata, scsi, sas, usb, floppy, virtio or nvme, not 'sta'; "
-            "did you mean 'sata'?",
+            f"storage[0].bus: must be {BUSES}, not 'sta'; did you mean 'sata'?",
         ),
         (
             "storage: [{bus: ide, type: IntelAhci}]",
@@ -293,7 +293,7 @@ def test_mac_addresses_that_are_none(tmp_path: Path, written: str) -> None:
 
 
 def test_an_unknown_key_near_to_nothing_lists_the_keys(tmp_path: Path) -> None:
-    (complaint,) = complaints_of(tmp_path, "hardware: {x: {network: [{nat_rules: [{zzz: 1}]}]}}")
+    (complaint,) = complaints_of(tmp_path, "hardware: {x: {network: [{nat_rules: [{zzz: 1, guest_port: 1}]}]}}")
     assert complaint == (
         "1: hardware.x.network[0].nat_rules[0].zzz: unknown key 'zzz'; the keys here are: "
         "protocol, host_ip, host_port, guest_ip, guest_port, name"

@@ -31,6 +31,9 @@ def catalogue(tmp_path: Path) -> Catalogue:
     )
 
 
+LISTED = f"there are {len(Hardware.model_fields)}; `pytest-vbox schema` and the reference page list them"
+
+
 def complaint(catalogue: Catalogue, *args: Any) -> str:
     with pytest.raises(ModelError) as caught:
         catalogue.machine(*args)
@@ -127,8 +130,7 @@ def test_a_name_that_is_none(catalogue: Catalogue, name: object) -> None:
         ("cpus", "hardware override: must be a mapping of keys to values"),
         (
             {"extends": "big"},
-            f"hardware override: extends: unknown key 'extends'; there are {len(Hardware.model_fields)}; "
-            "`pytest-vbox schema` and the reference page list them",
+            f"hardware override: extends: unknown key 'extends'; {LISTED}",
         ),
     ],
 )
