@@ -73,7 +73,7 @@ class Behaviour:
 
 
 class _Interface(paramiko.ServerInterface):
-    def __init__(self, server: GuestServer, transport: paramiko.Transport) -> None:
+    def __init__(self, server: GuestServer, transport: _Transport) -> None:
         self._server, self._behaviour, self._transport = server, server.behaviour, transport
         self._first_factor = False
 
@@ -137,7 +137,8 @@ class _Interface(paramiko.ServerInterface):
             self._server.stopped.wait()
         if self._behaviour.exec_refused:
             return False
-        self._server.spawn(lambda: self._server.execute(channel, command))
+        # Once the client has been told that it runs: a command that ends at once would close the channel before.
+        self._transport.answered.append(lambda: self._server.execute(channel, command))
         return True
 
 
@@ -146,8 +147,11 @@ class _Transport(paramiko.Transport):
 
     on_signal: Callable[[paramiko.Channel, bytes], None]
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, spawn: Callable[[Callable[[], None]], None]) -> None:
         super().__init__(sock)
+        self.spawn = spawn
+        #: What is done once the request at hand has been answered.
+        self.answered: list[Callable[[], None]] = []
         handlers: dict[int, Any] = getattr(paramiko.Transport, "_channel_handler_table")  # noqa: B009
         self._channel_handler_table = {**handlers, MSG_CHANNEL_REQUEST: self._request}
 
@@ -159,6 +163,8 @@ class _Transport(paramiko.Transport):
         else:
             message.packet.seek(start)
             channel._handle_request(message)
+            while self.answered:
+                self.spawn(self.answered.pop(0))
 
 
 class GuestServer:
@@ -251,7 +257,7 @@ class GuestServer:
     def _serve(self, sock: socket.socket) -> None:
         # As real servers do; otherwise every command waits 40 ms for an acknowledgement.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        transport = _Transport(sock)
+        transport = _Transport(sock, self.spawn)
         transport.on_signal = self._signal
         for key in self.host_keys:
             transport.add_server_key(key)
