@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.machines.plan import GROUP
 from pytest_vbox.machines.power import PATIENCE, power_off
 from pytest_vbox.virtualbox import Medium, WebSession
-from pytest_vbox.virtualbox.enums import CleanupMode
-from pytest_vbox.virtualbox.errors import ObjectNotFound
+from pytest_vbox.virtualbox.enums import CleanupMode, DeviceType
+from pytest_vbox.virtualbox.errors import (
+    AccessDenied,
+    InvalidObjectReference,
+    InvalidObjectState,
+    ObjectInUse,
+    ObjectNotFound,
+)
 
 
 def remove(session: WebSession, machine_id: str, *, local: bool) -> bool:
@@ -33,9 +40,16 @@ def remove(session: WebSession, machine_id: str, *, local: bool) -> bool:
         return False
     power_off(session, machine)
     name, folder, snapshots = machine.name, _folder(machine.settings_file_path), machine.snapshot_folder
+    discs = [
+        entry.medium
+        for entry in machine.medium_attachments
+        if entry.medium is not None and entry.type in {DeviceType.DVD, DeviceType.FLOPPY}
+    ]
     media = machine.unregister(CleanupMode.FULL)
     own = [medium for medium in media if _is_own(medium, folder, snapshots, name)]
     machine.delete_config(own).wait(Deadline(PATIENCE))
+    for disc in discs:
+        _forget(disc)
     if local:
         # VirtualBox leaves the serial console's log, and with it the folder.
         _delete_folder(folder, name)
@@ -52,6 +66,14 @@ def _delete_folder(folder: str, name: str) -> None:
     # A machine's folder has its name. Anything else is not what we think it is, and stays.
     if Path(folder).name == name:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _forget(disc: Medium) -> None:
+    """Let VirtualBox forget an ISO or floppy image that no machine uses any more. The file stays."""
+    # Gone with the machine's folder ("not ready"), or taken by another machine just now: both are well.
+    with suppress(AccessDenied, InvalidObjectReference, InvalidObjectState, ObjectNotFound, ObjectInUse):
+        if not disc.machine_ids:
+            disc.close()
 
 
 def _is_own(medium: Medium, folder: str, snapshots: str, name: str) -> bool:

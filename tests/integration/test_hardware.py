@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import hardware_models as models
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from machine_support import names_of_ours, sha256
 
-from pytest_vbox.machines import VirtualBoxHost
-from pytest_vbox.models import Hardware
+from pytest_vbox.machines import HardwareRefused, VirtualBoxHost
+from pytest_vbox.models import Hardware, ModelError
 from pytest_vbox.virtualbox import Machine
 
 
@@ -82,3 +84,119 @@ def _check_devices(machine: Machine, model: Hardware) -> None:
                 else:
                     assert attached.medium is None
     assert not there
+
+
+def test_what_virtualbox_refuses_is_said_with_the_key_and_leaves_nothing(
+    vbox_host: VirtualBoxHost, names_before: set[str]
+) -> None:
+    with pytest.raises(
+        HardwareRefused, match=r"^hardware override: page_fusion: VirtualBox refuses it: .*"
+    ) as caught:
+        vbox_host.machine(hardware={"page_fusion": True}, start=False)
+    assert caught.value.problem.key == "hardware override: page_fusion"
+    without_card = {"graphics_controller": "none", "accelerate_3d": True}
+    with pytest.raises(HardwareRefused, match=r"accelerate_3d: VirtualBox refuses it: The graphics controller"):
+        vbox_host.machine(hardware=without_card, start=False)
+    with pytest.raises(HardwareRefused, match=r"autostart: VirtualBox refuses it: .*autostart database"):
+        vbox_host.machine(hardware={"autostart": {"enabled": True}}, start=False)
+    assert names_of_ours(vbox_host) == names_before
+
+
+@pytest.mark.parametrize(
+    ("hardware", "complaint"),
+    [
+        ({"cpus": 64}, r"cpus: must be at most \d+, the host's number of CPUs, not 64"),
+        ({"memory": "2 TiB"}, r"memory: must be at most \d+ MiB, all that the host has, not 2097152"),
+        (
+            {"network": [{"attachment": "bridged", "bridged_interface": "nope0"}]},
+            r"network\[0\]\.bridged_interface: there is no 'nope0'; the host has: .+",
+        ),
+        (
+            {"network": [{"attachment": "nat-network", "nat_network": "nope"}]},
+            r"network\[0\]\.nat_network: there is no 'nope'; the host has none; make one: VBoxManage",
+        ),
+        (
+            {"network": [{"attachment": "host-only"}]},
+            r"network\[0\]\.host_only_interface: there is none to take; the host has none; host_only: ",
+        ),
+        (
+            {"network": [{"attachment": "host-only", "host_only": {"create": True}}]},
+            r"network\[0\]\.host_only: VirtualBox could not make a host-only interface: ",
+        ),
+        (
+            {"network": [{"attachment": "host-only-network"}]},
+            r"network\[0\]\.attachment: this VirtualBox has no host-only networks: .*'host-only'",
+        ),
+        (
+            {"shared_folders": [{"name": "x", "path": "/nope"}]},
+            r"shared_folders\[0\]\.path: there is no folder /nope",
+        ),
+        (
+            {"storage": [{"devices": [None, {"type": "dvd", "medium": "/nope.iso"}]}]},
+            r"storage\[0\]\.devices\[1\]\.medium: there is no file /nope\.iso",
+        ),
+    ],
+)
+def test_what_the_host_does_not_have_is_said_before_a_machine_exists(
+    vbox_host: VirtualBoxHost, names_before: set[str], hardware: dict[str, object], complaint: str
+) -> None:
+    with pytest.raises(ModelError, match=rf"^hardware override: {complaint}"):
+        vbox_host.machine(hardware=hardware, start=False)
+    assert names_of_ours(vbox_host) == names_before
+
+
+def test_discs_floppies_and_more_disks_are_attached_and_none_of_the_users_files_is_written_or_registered_after(
+    vbox_host: VirtualBoxHost, own_image: Callable[[str], Path], tmp_path: Path
+) -> None:
+    iso, floppy = tmp_path / "some.iso", tmp_path / "some.img"
+    iso.write_bytes(bytes(2048 * 64))
+    floppy.write_bytes(bytes(1440 * 1024))
+    second, third = own_image("second.vdi"), own_image("third.vdi")
+    before = {path: sha256(path) for path in (iso, floppy, second, third)}
+    vm = vbox_host.machine(
+        hardware={
+            "storage": [
+                {
+                    "bus": "sata",
+                    "ports": 5,
+                    "devices": [
+                        {"medium": str(second)},
+                        {"medium": str(third), "attach": "immutable"},
+                        {"type": "hard-disk"},
+                        {"type": "dvd", "medium": str(iso)},
+                        {"create": "64 MiB"},
+                    ],
+                },
+                {"bus": "floppy", "devices": [{"type": "floppy", "medium": str(floppy)}]},
+            ],
+            "snapshot_folder": str(tmp_path / "snapshots"),
+        },
+        start=False,
+    )
+    folder = Path(vm.api.settings_file_path).parent
+    there = {
+        attached.port: attached.medium for attached in vm.api.medium_attachments if attached.controller == "SATA"
+    }
+    bases = [medium.parent for port in (0, 1, 2) if (medium := there[port]) is not None]
+    assert [base.location for base in bases if base is not None][:2] == [str(second), str(third)]
+    assert [base.type for base in bases if base is not None] == ["MultiAttach", "Immutable", "MultiAttach"]
+    assert there[3] is not None
+    assert there[3].location == str(iso)
+    (drive,) = (attached for attached in vm.api.medium_attachments if attached.type == "Floppy")
+    assert drive.medium is not None
+    assert Path(drive.medium.location).parent == folder
+    assert list((tmp_path / "snapshots" / vm.name).iterdir())
+
+    vbox_host.remove(vm)
+
+    assert not folder.exists()
+    assert not (tmp_path / "snapshots" / vm.name).exists()
+    assert {path: sha256(path) for path in before} == before
+    discs = (*vbox_host.api.dvd_images, *vbox_host.api.floppy_images)
+    assert not [disc.location for disc in discs if str(tmp_path) in disc.location]
+
+
+@pytest.fixture
+def names_before(vbox_host: VirtualBoxHost) -> set[str]:
+    """The names of all machines of ours."""
+    return names_of_ours(vbox_host)
