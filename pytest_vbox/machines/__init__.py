@@ -4,5 +4,14 @@ from pytest_vbox.machines.diagnosis import Diagnosis
 from pytest_vbox.machines.errors import BootError, HardwareRefused, MachineError
 from pytest_vbox.machines.host import VirtualBoxHost
 from pytest_vbox.machines.machine import Machine
+from pytest_vbox.machines.provision import ProvisionError
 
-__all__ = ["BootError", "Diagnosis", "HardwareRefused", "Machine", "MachineError", "VirtualBoxHost"]
+__all__ = [
+    "BootError",
+    "Diagnosis",
+    "HardwareRefused",
+    "Machine",
+    "MachineError",
+    "ProvisionError",
+    "VirtualBoxHost",
+]

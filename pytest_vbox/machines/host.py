@@ -14,14 +14,17 @@ from types import TracebackType
 from typing import Final, Self
 from urllib.parse import urlsplit
 
+from pytest_vbox import places
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.guest import load_key
 from pytest_vbox.images import Bases
 from pytest_vbox.machines import build, environment, removal
 from pytest_vbox.machines.context import Context
+from pytest_vbox.machines.errors import MachineError
 from pytest_vbox.machines.forwards import Forwards
 from pytest_vbox.machines.machine import Built, Machine
 from pytest_vbox.machines.plan import Owner, Plan, machine_name
+from pytest_vbox.machines.provision import Provisioned
 from pytest_vbox.models import Catalogue, Image, MachineModel
 from pytest_vbox.ownership import Entry, Ledger, abandoned
 from pytest_vbox.settings import Keep, Reset, Settings
@@ -79,6 +82,7 @@ class VirtualBoxHost:
         self._identity = f"{self.address}:{session.virtualbox.home_folder}"
         self._ledger = Ledger(state, self.run)
         self._bases = Bases(session, state, local=self.local)
+        self._provision = Provisioned(session.virtualbox, places.cache_folder(), state, self.run)
         self._machines: dict[str, Machine] = {}
 
     def __enter__(self) -> Self:
@@ -160,19 +164,49 @@ class VirtualBoxHost:
             load_key(key)
         timeout = boot_timeout or model.image.boot_timeout or self.settings.boot_timeout
         wish = name or model.hardware.name or test.rpartition("::")[2] or model.image_name
-        mode = self.settings.reset if reset is None else Reset(reset)
         model = environment.fit(self.api, model, self.capacity, local=self.local)
-        plan = Plan(machine_name(wish), model, Owner(self.run, test), timeout, mode)
-        built = self._create(plan)
-        machine = Machine(self.context, built, self._replace)
-        self._machines[plan.id] = machine
+        if model.image.provision:
+            model = self._provisioned(model, timeout, test)
+        mode = self.settings.reset if reset is None else Reset(reset)
+        machine = self._make(Plan(machine_name(wish), model, Owner(self.run, test), timeout, mode))
         if start:
+            self._start(machine)
+        return machine
+
+    def _make(self, plan: Plan) -> Machine:
+        machine = Machine(self.context, self._create(plan), self._replace)
+        self._machines[plan.id] = machine
+        return machine
+
+    def _start(self, machine: Machine) -> None:
+        try:
+            machine.start()
+        except BaseException as error:
+            self._remove_after(machine, error)
+            raise
+
+    def _provisioned(self, model: MachineModel, timeout: float, test: str) -> MachineModel:
+        """The model with the disk that its image's provisioning makes."""
+        if not self.local:
+            raise MachineError(
+                f"image {model.image_name} has provision, which is only possible with VirtualBox on this computer"
+            )
+
+        @contextmanager
+        def make() -> Iterator[Machine]:
+            bare = replace(model, image=model.image.model_copy(update={"provision": ()}))
+            name = machine_name(f"provision-{model.image_name}")
+            machine = self._make(Plan(name, bare, Owner(self.run, test), timeout))
+            self._start(machine)
             try:
-                machine.start()
+                yield machine
             except BaseException as error:
                 self._remove_after(machine, error)
                 raise
-        return machine
+            self.remove(machine)
+
+        disk = self._provision.disk(model, self._disk(model.image), timeout, make)
+        return replace(model, image=model.image.model_copy(update={"disk": disk, "provision": ()}))
 
     def remove(self, machine: Machine) -> None:
         """Take a machine away: switched off, unregistered, its own files deleted. Twice does no harm.

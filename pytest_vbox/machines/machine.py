@@ -19,6 +19,7 @@ from pytest_vbox.machines.context import Context
 from pytest_vbox.machines.errors import MachineError
 from pytest_vbox.machines.forwards import Forwards
 from pytest_vbox.machines.plan import Plan
+from pytest_vbox.models import Hardware
 from pytest_vbox.settings import Reset
 from pytest_vbox.virtualbox import Machine as ApiMachine
 from pytest_vbox.virtualbox.enums import LockType, MachineState, VBoxEventType
@@ -276,7 +277,7 @@ class Machine:
         self.power_off()
         # A new disk may have a new host key, made at its first boot.
         self._host_key = None
-        if mode is Reset.FRESH or self.api.snapshot_count:
+        if mode is Reset.FRESH or self.api.snapshot_count or _has_media_of_its_own(self._plan.model.hardware):
             self._plan, self.api, self._forwards = self._replace(self)
         else:
             self._empty_disk()
@@ -415,3 +416,9 @@ class Machine:
 
     def _new_boot(self) -> Boot:
         return Boot(self._context, self._plan, self.api, self._forwards, self._host_key)
+
+
+def _has_media_of_its_own(hardware: Hardware) -> bool:
+    """Whether there are disks that cannot be emptied like a difference: new ones, and copies of floppies."""
+    devices = [device for controller in hardware.storage for device in controller.devices if device is not None]
+    return any(device.create is not None or (device.type == "floppy" and device.medium) for device in devices)

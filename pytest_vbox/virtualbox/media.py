@@ -61,6 +61,18 @@ class Medium(Interface):
         reference = self._call("createBaseStorage", logicalSize=logical_size, variant=list(variant))
         return Progress(self.api, str(reference))
 
+    def clone_to(self, target: Medium, variant: Sequence[MediumVariant], parent: Medium | None = None) -> Progress:
+        """Copy the content, with what it stands on, into a medium that was created and has no file yet.
+
+        Args:
+            target: The new medium.
+            variant: How its file is laid out.
+            parent: What the copy shall be a difference to; None for a whole copy.
+        """
+        reference = parent.reference if parent is not None else ""
+        progress = self._call("cloneTo", target=target.reference, variant=list(variant), parent=reference)
+        return Progress(self.api, str(progress))
+
     def close(self) -> None:
         """Make VirtualBox forget the medium. The file stays."""
         self._call("close")

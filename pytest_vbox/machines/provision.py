@@ -1,0 +1,181 @@
+"""Provisioning: what an image's ``provision`` does to its disk is done once, and kept in the cache.
+
+The result is a whole disk of its own, made of the image's disk and what the steps wrote. Machines then start from
+it as from any other base. Its name in the cache is a digest of all that it was made of, so a changed step, script
+or base makes a new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Final
+
+from pytest_vbox.deadline import Deadline
+from pytest_vbox.guest import CommandError, CommandTimeout, GuestError
+from pytest_vbox.machines.errors import MachineError
+from pytest_vbox.machines.machine import Machine
+from pytest_vbox.models import Hardware, Image, MachineModel, ProvisionStep
+from pytest_vbox.ownership import held
+from pytest_vbox.virtualbox import Medium, VirtualBox
+from pytest_vbox.virtualbox.enums import AccessMode, DeviceType, MediumVariant
+
+_FORMAT: Final = 1  # of what is kept; a higher one makes everything anew
+_SCRIPT: Final = "/tmp/pytest-vbox-provision"  # noqa: S108 - in a guest that nobody else is in
+# For a disk of some tens of gigabytes on a slow drive.
+_COPYING: Final = 3600.0
+_SHUTTING_DOWN: Final = 120.0
+
+Make = Callable[[], AbstractContextManager[Machine]]
+
+
+class ProvisionError(MachineError):
+    """A step of an image's provisioning failed. The image's own disk is as it was, and no machine was made.
+
+    Attributes:
+        step: Which one, from 1.
+    """
+
+    def __init__(self, message: str, step: int = 0) -> None:
+        super().__init__(message, step)
+        self.step = step
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class Provisioned:
+    """The provisioned disks of one VirtualBox on this computer.
+
+    Args:
+        virtualbox: The VirtualBox.
+        cache: The cache folder.
+        state: The state folder, for the lock that all workers and runs share.
+        run: The id of the run, whose workers share a failure too.
+    """
+
+    def __init__(self, virtualbox: VirtualBox, cache: Path, state: Path, run: str) -> None:
+        self._virtualbox = virtualbox
+        self._folder = cache / "provisioned"
+        self._state = state
+        self._run = run
+
+    def disk(self, model: MachineModel, disk: Path, timeout: float, make: Make) -> Path:
+        """The disk that an image's provisioning makes; made now if it has not been yet.
+
+        Args:
+            model: The machine's model.
+            disk: The image's own disk.
+            timeout: How long the machine's boot may take, in seconds.
+            make: Makes and starts a machine of the image without its provisioning, which is gone after the block.
+
+        Raises:
+            ProvisionError: A step failed, now or in another worker of this run.
+            Busy: Another process was still at it when its time was over.
+        """
+        image = model.image
+        target = self._folder / f"{key(image, disk)}.vdi"
+        if target.exists():
+            return target
+        steps = sum(step.timeout for step in image.provision)
+        with held(self._state, f"provision {target}", Deadline(timeout + steps + _SHUTTING_DOWN + _COPYING)):
+            if target.exists():
+                return target
+            failure = target.with_suffix(".failed")
+            self._raise_known(failure)
+            try:
+                self._make(model, target, make)
+            except Exception as error:
+                # The other workers of this run wait for the same, and would fail the same way.
+                self._folder.mkdir(parents=True, exist_ok=True)
+                failure.write_text(json.dumps({"run": self._run, "error": str(error)}), encoding="utf-8")
+                raise
+        return target
+
+    def _raise_known(self, failure: Path) -> None:
+        try:
+            known = json.loads(failure.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return
+        if isinstance(known, dict) and known.get("run") == self._run:
+            raise ProvisionError(f"{known.get('error')}\n(another worker of this run tried it)")
+
+    def _make(self, model: MachineModel, target: Path, make: Make) -> None:
+        with make() as machine:
+            for number, step in enumerate(model.image.provision, start=1):
+                _run(machine, number, step)
+            machine.run("sync", check=False)
+            _switch_off(machine)
+            self._copy(_disk_of(machine, model.hardware), target)
+
+    def _copy(self, source: Medium, target: Path) -> None:
+        """Copy a machine's disk, with what it stands on, into one file."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        half = target.with_suffix(".half.vdi")
+        half.unlink(missing_ok=True)
+        copy = self._virtualbox.create_medium("VDI", str(half), AccessMode.READ_WRITE, DeviceType.HARD_DISK)
+        try:
+            source.clone_to(copy, [MediumVariant.STANDARD]).wait(Deadline(_COPYING))
+        finally:
+            copy.close()
+        half.rename(target)
+
+
+def key(image: Image, disk: Path) -> str:
+    """A digest of all that a provisioned disk is made of: the base, and what is done to it."""
+    status = disk.stat()
+    parts = {
+        "format": _FORMAT,
+        "base": [str(disk.resolve()), status.st_size, status.st_mtime_ns],
+        "cloud_init": image.cloud_init.model_dump(mode="json") if image.cloud_init else None,
+        "user": image.user,
+        "steps": [_described(step) for step in image.provision],
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _described(step: ProvisionStep) -> dict[str, object]:
+    described: dict[str, object] = {"run": step.run, "sudo": step.sudo, "env": dict(step.env)}
+    if step.script is not None:
+        try:
+            described["script"] = hashlib.sha256(step.script.read_bytes()).hexdigest()
+        except OSError as error:
+            raise ProvisionError(f"the script {step.script} cannot be read: {error.strerror}") from error
+    return described
+
+
+def _run(machine: Machine, number: int, step: ProvisionStep) -> None:
+    what = step.run if step.run is not None else f"the script {step.script}"
+    command = step.run
+    try:
+        if step.script is not None:
+            machine.put(step.script, _SCRIPT)
+            machine.run(f"chmod +x {_SCRIPT}")
+            command = _SCRIPT
+        machine.run(command or "", sudo=step.sudo, env=step.env, timeout=step.timeout)
+        if step.script is not None:
+            machine.run(f"rm -f {_SCRIPT}", sudo=step.sudo)
+    except (CommandError, CommandTimeout, GuestError) as error:
+        raise ProvisionError(
+            f"image {machine.image}: step {number} of its provisioning failed ({what}): {error}", number
+        ) from error
+
+
+def _switch_off(machine: Machine) -> None:
+    """Shut the guest down; one that does not listen to its power button is switched off, its disk written."""
+    try:
+        machine.shutdown(timeout=_SHUTTING_DOWN)
+    except (MachineError, TimeoutError):
+        machine.power_off()
+
+
+def _disk_of(machine: Machine, hardware: Hardware) -> Medium:
+    controller, position = hardware.place_of_base()
+    place = (controller.name, *controller.place(position))
+    for attached in machine.api.medium_attachments:
+        if (attached.controller, attached.port, attached.device) == place and attached.medium is not None:
+            return attached.medium
+    raise MachineError(f"{machine.name} has no disk at {place}")
