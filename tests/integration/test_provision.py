@@ -15,9 +15,7 @@ from pytest_vbox.models import Image
 
 
 @pytest.fixture
-def provisioned(
-    vbox_host: VirtualBoxHost, tiny: Image, yaml_images: Callable[[str], None], tmp_path: Path
-) -> Callable[[str], None]:
+def provisioned(tiny: Image, yaml_images: Callable[[str], None]) -> Callable[[str], None]:
     """Adds an image ``prepared`` that is tiny with these steps; its disks are gone afterwards."""
 
     def add(steps: str) -> None:
@@ -68,11 +66,11 @@ def test_a_step_that_fails_is_told_with_what_it_said_and_is_not_tried_again_in_t
     provisioned("['true', 'echo no such package >&2; exit 3']")
     names = names_of_ours(vbox_host)
     with pytest.raises(
-        ProvisionError, match="(?s)image prepared: step 2 of its provisioning failed .*no such package"
+        ProvisionError, match=r"(?s)image prepared: step 2 of its provisioning failed .*no such package"
     ):
         vbox_host.machine(image="prepared")
     assert names_of_ours(vbox_host) == names
-    with pytest.raises(ProvisionError, match="(?s)no such package.*another worker of this run"):
+    with pytest.raises(ProvisionError, match=r"(?s)no such package.*another worker of this run"):
         vbox_host.machine(image="prepared")
 
 
