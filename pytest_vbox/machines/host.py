@@ -164,10 +164,10 @@ class VirtualBoxHost:
             load_key(key)
         timeout = boot_timeout or model.image.boot_timeout or self.settings.boot_timeout
         wish = name or model.hardware.name or test.rpartition("::")[2] or model.image_name
+        mode = self.settings.reset if reset is None else Reset(reset)
         model = environment.fit(self.api, model, self.capacity, local=self.local)
         if model.image.provision:
             model = self._provisioned(model, timeout, test)
-        mode = self.settings.reset if reset is None else Reset(reset)
         machine = self._make(Plan(machine_name(wish), model, Owner(self.run, test), timeout, mode))
         if start:
             self._start(machine)
