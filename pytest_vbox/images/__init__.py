@@ -3,6 +3,19 @@
 Knows nothing of pytest.
 """
 
-from pytest_vbox.images.bases import Bases, ImageError
+from pytest_vbox.images.bases import Bases
+from pytest_vbox.images.convert import VirtualBoxConverter
+from pytest_vbox.images.errors import ImageError
+from pytest_vbox.images.library import Library, Stored, Usable
+from pytest_vbox.images.report import Report, silent
 
-__all__ = ["Bases", "ImageError"]
+__all__ = [
+    "Bases",
+    "ImageError",
+    "Library",
+    "Report",
+    "Stored",
+    "Usable",
+    "VirtualBoxConverter",
+    "silent",
+]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from pytest_vbox.deadline import Deadline
+from pytest_vbox.images.errors import ImageError
 from pytest_vbox.ownership import held
 from pytest_vbox.virtualbox import Machine, Medium, WebSession
 from pytest_vbox.virtualbox.enums import DeviceType, LockType, MediumState, MediumType, StorageBus
@@ -27,10 +28,6 @@ GROUP: Final = "/pytest-vbox/bases"
 BASE_KEY: Final = "pytest-vbox/base"
 _CONTROLLER: Final = "SATA"
 _ANCHORS: Final = uuid.UUID("6d3d0a43-6f64-5c25-9b39-0f8f3f9a1d57")
-
-
-class ImageError(Exception):
-    """An image cannot be used. Says which file, why, and the way out."""
 
 
 class Bases:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from pytest_vbox import places
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.guest import load_key
-from pytest_vbox.images import Bases
+from pytest_vbox.images import Bases, ImageError, Library, Report, VirtualBoxConverter, silent
 from pytest_vbox.machines import build, environment, removal
 from pytest_vbox.machines.context import Context
 from pytest_vbox.machines.errors import MachineError
@@ -53,6 +53,7 @@ class VirtualBoxHost:
         ssh_key: A private key to log in with instead of the images' own.
         artifacts: Where what machines show is saved; by default as set.
         on_close: Called when everything is gone.
+        report: Is told how far a download, or what else takes long, has come.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class VirtualBoxHost:
         ssh_key: Path | None = None,
         artifacts: Path | None = None,
         on_close: Callable[[], None] = lambda: None,
+        report: Report = silent,
     ) -> None:
         self.session = session
         self.settings = settings
@@ -81,6 +83,9 @@ class VirtualBoxHost:
         self.context = Context(session, state, self.local, self.address, artifacts or settings.artifacts, ssh_key)
         self._identity = f"{self.address}:{session.virtualbox.home_folder}"
         self._ledger = Ledger(state, self.run)
+        self.report = report
+        #: The images that were fetched and imported.
+        self.library = Library(places.cache_folder(), state, VirtualBoxConverter(session.virtualbox))
         self._bases = Bases(session, state, local=self.local)
         self._provision = Provisioned(session.virtualbox, places.cache_folder(), state, self.run)
         self._machines: dict[str, Machine] = {}
@@ -166,6 +171,7 @@ class VirtualBoxHost:
         wish = name or model.hardware.name or test.rpartition("::")[2] or model.image_name
         mode = self.settings.reset if reset is None else Reset(reset)
         model = environment.fit(self.api, model, self.capacity, local=self.local)
+        model = replace(model, image=self._with_disk(model.image))
         if model.image.provision:
             model = self._provisioned(model, timeout, test)
         machine = self._make(Plan(machine_name(wish), model, Owner(self.run, test), timeout, mode))
@@ -313,8 +319,26 @@ class VirtualBoxHost:
                 for disk in sorted(wanted)
             }
 
+    def _with_disk(self, image: Image) -> Image:
+        """The image with the disk, and the login, that the library has for it; fetched now if need be."""
+        if not self.local:
+            if image.disk is None:
+                raise ImageError(
+                    f"image {image.source}: VirtualBox is on another computer, so it needs disk, a path there"
+                )
+            return image
+        usable = self.library.usable(image, report=self.report)
+        update: dict[str, object] = {"disk": usable.disk}
+        given = image.model_fields_set
+        if usable.user is not None and "user" not in given:
+            update["user"] = usable.user
+        if usable.private_key is not None and not given & {"private_key", "password"}:
+            update["private_key"] = usable.private_key
+        return image.model_copy(update=update)
+
     def _disk(self, image: Image) -> Path:
-        assert image.disk is not None  # noqa: S101
+        if image.disk is None:  # _with_disk has seen to it
+            raise ImageError(f"image {image.source} has no disk")
         return image.disk
 
     def _take_away(self, machine_id: str, name: str) -> bool:

@@ -367,3 +367,7 @@ class UartType(StrEnum):
     U16450 = "U16450"
     U16550A = "U16550A"
     U16750 = "U16750"
+
+
+class ImportOptions(StrEnum):
+    IMPORT_TO_VDI = "ImportToVDI"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pytest_vbox.virtualbox.appliance import Appliance
 from pytest_vbox.virtualbox.enums import AccessMode, DeviceType, HostNetworkInterfaceType, PlatformArchitecture
 from pytest_vbox.virtualbox.events import EventSource
 from pytest_vbox.virtualbox.interface import Interface, ReadOnly, text, texts
@@ -162,6 +163,9 @@ class VirtualBox(Interface):
 
     def register_machine(self, machine: Machine) -> None:
         self._call("registerMachine", machine=machine.reference)
+
+    def create_appliance(self) -> Appliance:
+        return Appliance(self.api, str(self._call("createAppliance")))
 
     def create_medium(
         self,

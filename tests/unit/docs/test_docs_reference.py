@@ -13,7 +13,7 @@ import pytest
 
 import pytest_vbox.virtualbox.errors as api_errors
 from pytest_vbox import fixtures, guest, plugin
-from pytest_vbox.images.bases import ImageError
+from pytest_vbox.images.errors import ImageError
 from pytest_vbox.machines import Machine, VirtualBoxHost
 from pytest_vbox.machines.errors import BootError, MachineError
 from pytest_vbox.models import ModelError

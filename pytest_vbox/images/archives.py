@@ -1,0 +1,96 @@
+"""Unpacking archives from elsewhere: plain files only, nothing outside of the target, within bounds."""
+
+from __future__ import annotations
+
+import errno
+import lzma
+import shutil
+import tarfile
+import zlib
+from pathlib import Path
+from typing import Final
+
+from pytest_vbox.images.compression import MAX_BYTES
+from pytest_vbox.images.errors import ImageError
+from pytest_vbox.images.report import Report
+
+#: No box or appliance has more files.
+MAX_FILES: Final = 1000
+_CHUNK: Final = 1024**2
+_LONGEST: Final = 200
+_ROOM: Final = 64 * 1024**2
+
+
+def unpack(source: Path, folder: Path, report: Report, limit: int = MAX_BYTES) -> list[Path]:
+    """Unpack a tar archive, compressed by gzip or not.
+
+    Args:
+        source: The archive.
+        folder: Where to; it is there, and empty.
+        report: Is told of progress.
+        limit: How large all files together may become, in bytes.
+
+    Returns:
+        The files, in the order of the archive.
+
+    Raises:
+        ImageError: It is broken, or holds what it should not: links, devices, names that lead elsewhere, too much.
+    """
+    limit = min(limit, shutil.disk_usage(folder).free - _ROOM)
+    try:
+        with tarfile.open(source, "r|*") as archive:
+            return _unpack_all(source, archive, folder, report, limit)
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise ImageError(f"no space left in {folder} to unpack {source.name}") from error
+        raise ImageError(f"{source.name} cannot be unpacked: {error}") from error
+    except (tarfile.TarError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
+        raise ImageError(f"{source.name} is broken, or was cut off: {error}") from error
+
+
+def _unpack_all(source: Path, archive: tarfile.TarFile, folder: Path, report: Report, limit: int) -> list[Path]:
+    done, unpacked = 0, []
+    for count, member in enumerate(archive):
+        if count >= MAX_FILES:
+            raise ImageError(f"{source.name} holds more than {MAX_FILES} files")
+        if member.isdir() and not _parts(member.name):
+            continue
+        path = _place(source, folder, member)
+        if member.isdir():
+            path.mkdir(parents=True, exist_ok=True)
+            continue
+        done += member.size
+        if done > limit:
+            raise ImageError(f"{source.name} holds more than {limit} bytes, the most that there is room for")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(archive, member, path)
+        unpacked.append(path)
+        report(f"unpack {source.name}", done, None)
+    return unpacked
+
+
+def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
+    content = archive.extractfile(member)
+    if content is None:
+        raise ImageError(f"{member.name!r} cannot be read")
+    # Never over something: the second of two members with one name would replace the first after it was looked at.
+    with content, path.open("xb") as file:
+        path.chmod(0o600)
+        shutil.copyfileobj(content, file, _CHUNK)
+
+
+def _place(source: Path, folder: Path, member: tarfile.TarInfo) -> Path:
+    shown = repr(member.name[:_LONGEST])
+    if not (member.isreg() or member.isdir()):
+        raise ImageError(f"{source.name} holds {shown}, which is a link or a device; refused")
+    parts = _parts(member.name)
+    if not parts or member.name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0] or "\0" in member.name:
+        raise ImageError(f"{source.name} holds {shown}, which leads out of the archive; refused")
+    path = folder.joinpath(*parts)
+    if member.isreg() and path.exists():
+        raise ImageError(f"{source.name} holds {shown} twice; refused")
+    return path
+
+
+def _parts(name: str) -> list[str]:
+    return [part for part in name.replace("\\", "/").split("/") if part not in {"", "."}]

@@ -1,0 +1,280 @@
+"""Downloads: into a file beside its place, resumed where they broke off, and verified before they count."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urljoin, urlsplit
+
+from pytest_vbox.images.checksums import MAX_BYTES, sum_for
+from pytest_vbox.images.errors import ImageError
+from pytest_vbox.images.report import Report
+
+if TYPE_CHECKING:
+    import requests
+
+#: Seconds without a byte after which a connection counts as broken.
+STALLED: Final = 60.0
+#: How often a download is resumed after its connection broke.
+ATTEMPTS: Final = 5
+_REDIRECTS: Final = 10
+_CHUNK: Final = 1024**2
+_ROOM: Final = 64 * 1024**2  # left free on the disk
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is downloaded.
+
+    Attributes:
+        url: Its address.
+        insecure: Whether it may come over http after https, and without a sum.
+    """
+
+    url: str
+    insecure: bool = False
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return urlsplit(self.url).path.rpartition("/")[2] or "download"
+
+
+class _Broken(Exception):
+    """The connection broke; what has come so far is good."""
+
+
+def fetch(source: Source, target: Path, sha256: str | None, report: Report, stalled: float = STALLED) -> str:
+    """Download a file.
+
+    It is written beside its place and put there once it is whole and its sum is right; if it breaks off, or the
+    process dies, the next one goes on from there.
+
+    Args:
+        source: What to download.
+        target: Where to; its folder exists.
+        sha256: Its sum, or None to take what comes.
+        report: Is told of progress.
+        stalled: Seconds without a byte after which a connection counts as broken.
+
+    Returns:
+        The sum that the file has.
+
+    Raises:
+        ImageError: It cannot be had, or is not what the sum says.
+    """
+    part = target.with_name(target.name + ".part")
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            _go_on(source, part, report, stalled)
+            break
+        except _Broken as broken:
+            if attempt == ATTEMPTS:
+                had = part.stat().st_size if part.exists() else 0
+                raise ImageError(
+                    f"{source.url}: the connection broke {ATTEMPTS} times, {had} bytes are here: "
+                    f"{broken.__cause__}. "
+                    "Try again later; it goes on from there"
+                ) from broken.__cause__
+    found = _sum_of(part)
+    if sha256 is not None and found != sha256:
+        _throw_away(part)
+        raise ImageError(
+            f"{source.url}: the SHA-256 is {found}, and should be {sha256}. The file was thrown away. Either it "
+            "has changed since the sum was written down, or somebody changed it on the way"
+        )
+    _notes(part).unlink(missing_ok=True)
+    part.replace(target)
+    return found
+
+
+def fetch_sum(source: Source, listed: str | Path, stalled: float = STALLED) -> str:
+    """The sum of a file, from a list of sums.
+
+    Args:
+        source: The file.
+        listed: Where the list is: an address, or a file on this computer.
+        stalled: Seconds without a byte after which a connection counts as broken.
+    """
+    if isinstance(listed, Path):
+        try:
+            text = listed.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise ImageError(f"the list of sums {listed} cannot be read: {error.strerror}") from error
+        return sum_for(source.name, text, str(listed))
+    if urlsplit(listed).scheme == "http" and not source.insecure and not _is_loopback(listed):
+        raise ImageError(
+            f"{listed}: a list of sums that comes over http proves nothing; take https, or write the sum itself "
+            "(insecure: true does without)"
+        )
+    try:
+        with _opened(Source(listed, source.insecure), {}, stalled) as response:
+            if response.status_code != HTTPStatus.OK:
+                raise ImageError(f"{listed}: HTTP {response.status_code} {response.reason}")
+            content = response.raw.read(MAX_BYTES + 1, decode_content=True)
+    except _Broken as broken:
+        raise ImageError(f"{listed}: no answer: {broken.__cause__}") from broken.__cause__
+    if len(content) > MAX_BYTES:
+        raise ImageError(f"{listed} is too long for a list of sums")
+    return sum_for(source.name, content.decode("utf-8", errors="replace"), listed)
+
+
+def _go_on(source: Source, part: Path, report: Report, stalled: float) -> None:
+    """Download what is not here yet.
+
+    Raises:
+        _Broken: The connection broke.
+        ImageError: There is no use in trying again.
+    """
+    notes = _read_notes(part, source)
+    done = part.stat().st_size if part.exists() and notes else 0
+    headers = {"Range": f"bytes={done}-", "If-Range": notes} if done and notes else {}
+    with _opened(source, headers, stalled) as response:
+        if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and done:
+            # Nothing is left to send: it was whole, or it is another file now. Its sum tells.
+            if response.headers.get("Content-Range", "").rpartition("/")[2] == str(done):
+                return
+            _throw_away(part)
+            raise _Broken from ImageError("the file has become shorter")
+        if response.status_code not in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
+            raise ImageError(f"{source.url}: HTTP {response.status_code} {response.reason}")
+        if response.status_code == HTTPStatus.OK:
+            done = 0
+        length = response.headers.get("Content-Length")
+        total = done + int(length) if length and length.isdigit() else None
+        if total is not None:
+            _check_room(part, total - done, source)
+        _write_notes(part, source, response)
+        _receive(source, response, part, done, total, report)
+
+
+def _receive(
+    source: Source, response: requests.Response, part: Path, done: int, total: int | None, report: Report
+) -> None:
+    import requests
+
+    what = f"download {source.name}"
+    report(what, done, total)
+    try:
+        with part.open("r+b" if done else "wb") as file:
+            file.seek(done)
+            file.truncate()
+            for chunk in response.iter_content(_CHUNK):
+                file.write(chunk)
+                done += len(chunk)
+                report(what, done, total)
+            file.flush()
+            os.fsync(file.fileno())
+    except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
+        raise _Broken from error
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            # It is large, and of no use where there is no room for it.
+            _throw_away(part)
+            raise ImageError(f"{source.url}: no space left in {part.parent} after {done} bytes") from error
+        raise ImageError(f"{source.url}: cannot write {part}: {error.strerror}") from error
+    if total is not None and done != total:
+        raise _Broken from ImageError(f"{done} of {total} bytes came")
+
+
+@contextmanager
+def _opened(source: Source, headers: dict[str, str], stalled: float) -> Iterator[requests.Response]:
+    """The answer to a request, after redirects."""
+    import requests
+
+    url = source.url
+    with requests.Session() as session:
+        # Proxies are the user's wish; .netrc is for other programs.
+        session.auth = _no_auth
+        for _ in range(_REDIRECTS + 1):
+            try:
+                response = session.get(
+                    url,
+                    headers={"Accept-Encoding": "identity", **headers},
+                    stream=True,
+                    timeout=(min(stalled, 30.0), stalled),
+                    allow_redirects=False,
+                )
+            except requests.exceptions.SSLError as error:
+                raise ImageError(f"{url}: its certificate is not accepted: {error}") from error
+            except (requests.ConnectionError, requests.Timeout) as error:
+                raise _Broken from error
+            except requests.RequestException as error:
+                raise ImageError(f"{url}: {error}") from error
+            with response:
+                if not response.is_redirect:
+                    yield response
+                    return
+                url = _next(source, url, response.headers["Location"])
+    raise ImageError(f"{source.url}: more than {_REDIRECTS} redirects")
+
+
+def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
+
+
+def _next(source: Source, url: str, location: str) -> str:
+    to = urljoin(url, location)
+    scheme = urlsplit(to).scheme
+    if scheme not in {"http", "https"}:
+        raise ImageError(f"{source.url}: redirected to {to}, which is no web address")
+    if scheme == "http" and urlsplit(url).scheme == "https" and not source.insecure:
+        raise ImageError(f"{source.url}: redirected from https to {to}; insecure: true lets that pass")
+    return to
+
+
+def _is_loopback(url: str) -> bool:
+    return urlsplit(url).hostname in {"127.0.0.1", "::1", "localhost"}
+
+
+def _check_room(part: Path, needed: int, source: Source) -> None:
+    free = shutil.disk_usage(part.parent).free
+    if needed + _ROOM > free:
+        raise ImageError(
+            f"{source.url}: {needed} bytes are to come, and {part.parent} has room for {free}. "
+            "Make room there, or move the cache folder"
+        )
+
+
+def _sum_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# What is known of a part: of which version of the file it is. Without that it cannot be gone on with.
+
+
+def _notes(part: Path) -> Path:
+    return part.with_name(part.name + ".json")
+
+
+def _write_notes(part: Path, source: Source, response: requests.Response) -> None:
+    tag = response.headers.get("ETag", "")
+    # A weak tag does not promise the same bytes.
+    version = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
+    _notes(part).write_text(json.dumps({"url": source.url, "version": version}), encoding="utf-8")
+
+
+def _read_notes(part: Path, source: Source) -> str:
+    try:
+        notes = json.loads(_notes(part).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    if not isinstance(notes, dict) or notes.get("url") != source.url:
+        return ""
+    return str(notes.get("version") or "")
+
+
+def _throw_away(part: Path) -> None:
+    for path in (part, _notes(part)):
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
