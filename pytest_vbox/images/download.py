@@ -160,7 +160,7 @@ def _go_on(source: Source, part: Path, report: Report, stalled: float) -> None:
 def _receive(
     source: Source, response: requests.Response, part: Path, done: int, total: int | None, report: Report
 ) -> None:
-    import requests
+    import urllib3.exceptions
 
     what = f"download {source.name}"
     report(what, done, total)
@@ -168,13 +168,14 @@ def _receive(
         with part.open("r+b" if done else "wb") as file:
             file.seek(done)
             file.truncate()
-            for chunk in response.iter_content(_CHUNK):
+            # Not iter_content: that would lose what came of a chunk before the connection broke.
+            while chunk := response.raw.read1(_CHUNK):
                 file.write(chunk)
                 done += len(chunk)
                 report(what, done, total)
             file.flush()
             os.fsync(file.fileno())
-    except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
+    except (urllib3.exceptions.HTTPError, TimeoutError, ConnectionError) as error:
         raise _Broken from error
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:

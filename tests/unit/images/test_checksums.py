@@ -1,0 +1,37 @@
+"""Lists of sums as the world writes them."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_vbox.images import ImageError
+from pytest_vbox.images.checksums import sum_for
+
+A, B = "a" * 64, "B" * 64
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        f"{A}  disk.img\n{B}  other.img\n",
+        f"{B} *other.img\n{A} *disk.img\n",
+        f"{A}  ./sub/disk.img\n",
+        f"SHA256 (disk.img) = {A}\n",
+        f"# a comment\n\nHash: SHA256\n\n{A}  disk.img\r\n-----BEGIN PGP SIGNATURE-----\n",
+        f"{A}\n",
+        A.upper(),
+    ],
+)
+def test_the_sum_of_a_file(listed: str) -> None:
+    assert sum_for("disk.img", listed, "SHA256SUMS") == A
+
+
+def test_a_file_that_is_not_listed() -> None:
+    with pytest.raises(ImageError, match=r"^SHA256SUMS has no sum for 'disk.img'; it has: one.img, two.img$"):
+        sum_for("disk.img", f"{A}  two.img\n{B}  one.img\n", "SHA256SUMS")
+
+
+@pytest.mark.parametrize("listed", ["", "<html>", f"{A[:32]}  disk.img", f"{A}\n{B}\n"])
+def test_what_is_no_list(listed: str) -> None:
+    with pytest.raises(ImageError, match="is no list of SHA-256 sums"):
+        sum_for("disk.img", listed, "SHA256SUMS")
