@@ -7,12 +7,20 @@ import errno
 import gzip
 import lzma
 import shutil
+import sys
 import zlib
 from pathlib import Path
 from typing import IO, Final, cast
 
 from pytest_vbox.images.errors import ImageError
 from pytest_vbox.images.report import Report
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+__all__ = ["MAX_BYTES", "name_inside", "uncompress", "zstd"]
 
 #: No disk that is unpacked may be larger.
 MAX_BYTES: Final = 256 * 1024**3
@@ -58,7 +66,7 @@ def uncompress(source: Path, kind: str, target: Path, report: Report, limit: int
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise ImageError(f"no space left in {target.parent} to uncompress {source.name}") from error
         raise ImageError(f"{source.name} cannot be uncompressed: {error}") from error
-    except (EOFError, lzma.LZMAError, zlib.error, ValueError, _zstd_error()) as error:
+    except (EOFError, lzma.LZMAError, zlib.error, ValueError, zstd.ZstdError) as error:
         target.unlink(missing_ok=True)
         raise ImageError(f"{source.name} is broken, or was cut off: {error}") from error
 
@@ -79,12 +87,4 @@ def _opened(source: Path, kind: str) -> IO[bytes]:
             return cast("IO[bytes]", lzma.open(source, "rb"))
         case "bz2":
             return cast("IO[bytes]", bz2.open(source, "rb"))
-    import zstandard  # only for this
-
-    return cast("IO[bytes]", zstandard.open(source, "rb"))
-
-
-def _zstd_error() -> type[Exception]:
-    import zstandard
-
-    return cast("type[Exception]", zstandard.ZstdError)
+    return cast("IO[bytes]", zstd.open(source, "rb"))

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-import zstandard
 from machine_support import disk_of, forget, names_of_ours
 
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.fixtures import MachineFactory
 from pytest_vbox.images import Library, VirtualBoxConverter
+from pytest_vbox.images.compression import zstd
 from pytest_vbox.machines import VirtualBoxHost
 from pytest_vbox.models import DiskFormat, Image
 from pytest_vbox.virtualbox.enums import MediumVariant
@@ -180,9 +180,7 @@ def file_of(raw: Path, made: Callable[..., Path], tmp_path: Path, content: bytes
         "raw": lambda: raw,
         "raw.gz": lambda: write("small.img.gz", gzip.compress(content)),
         "vdi.xz": lambda: write("small.vdi.xz", lzma.compress(made("VDI", "a.vdi").read_bytes(), preset=0)),
-        "vmdk.zst": lambda: write(
-            "small.vmdk.zst", zstandard.ZstdCompressor().compress(made("VMDK", "a.vmdk").read_bytes())
-        ),
+        "vmdk.zst": lambda: write("small.vmdk.zst", zstd.compress(made("VMDK", "a.vmdk").read_bytes())),
         "vhd.bz2": lambda: write("small.vhd.bz2", bz2.compress(made("VHD", "a.vhd").read_bytes(), 1)),
         "qcow2": lambda: write("small.qcow2", qcow2(content)),
         "qcow2.gz": lambda: write("small.qcow2.gz", gzip.compress(qcow2(content))),

@@ -1,0 +1,179 @@
+"""What is fetched and imported once, and found again."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_vbox.images import ImageError, Library
+from pytest_vbox.models import Image
+
+from .test_imports import VDI, Copies
+from .web import Web, ranged, send
+
+PACKED = gzip.compress(VDI)
+SUM = hashlib.sha256(PACKED).hexdigest()
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Library:
+    """A library with a stand-in for VirtualBox's converter."""
+    return Library(tmp_path / "cache", tmp_path / "state", Copies())
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    """A server of one compressed disk."""
+    with Web(lambda _, handler: ranged(handler, PACKED)) as web:
+        yield web
+
+
+def test_a_disk_that_virtualbox_takes_is_used_where_it_is(library: Library, tmp_path: Path) -> None:
+    disk = tmp_path / "a.vdi"
+    disk.write_bytes(VDI)
+    image = Image(disk=disk)
+    assert library.usable(image).disk == disk
+    assert (library.find(image), library.stored()) == (None, [])
+
+
+def test_a_local_disk_is_held_against_its_sum(library: Library, tmp_path: Path) -> None:
+    disk = tmp_path / "a.vdi"
+    disk.write_bytes(VDI)
+    good = Image(disk=disk, sha256=hashlib.sha256(VDI).hexdigest())
+    assert library.usable(good).disk == disk
+    assert library.usable(good).disk == disk
+    with pytest.raises(ImageError, match=rf"a\.vdi: its SHA-256 is [0-9a-f]+, and should be {SUM}"):
+        library.usable(Image(disk=disk, sha256=SUM))
+
+
+def test_a_local_file_is_imported_once_and_anew_when_it_has_changed(library: Library, tmp_path: Path) -> None:
+    file = tmp_path / "a.vdi.gz"
+    file.write_bytes(PACKED)
+    image = Image(disk=file)
+    assert library.find(image) is None
+    first = library.usable(image).disk
+    made = first.stat().st_mtime_ns
+    assert library.usable(image).disk == first
+    assert first.stat().st_mtime_ns == made
+    os.utime(file, ns=(1, 1))
+    second = library.usable(image).disk
+    assert second != first
+    assert first.exists()
+    assert [entry.disk for entry in library.stored()] in ([first, second], [second, first])
+
+
+def test_a_download_is_made_once_and_found_without_network(library: Library, web: Web, tmp_path: Path) -> None:
+    image = Image(url=f"{web.url}/a.vdi.gz", sha256=SUM)
+    disk = library.usable(image).disk
+    assert disk.read_bytes().endswith(b"the disk")
+    assert library.usable(image).disk == disk
+    found = library.find(image)
+    assert found is not None
+    assert (found.disk, found.sha256, found.source) == (disk, SUM, image.url)
+    assert len(web.requests) == 1
+    assert not list((tmp_path / "cache" / "images" / "downloads").iterdir())
+    # Another address of the same file is the same disk.
+    assert library.usable(Image(url=f"{web.url}/mirror/a.vdi.gz", sha256=SUM)).disk == disk
+    assert len(web.requests) == 1
+
+
+def test_a_download_whose_sum_is_in_a_list_is_found_without_network_too(library: Library, tmp_path: Path) -> None:
+    def answer(_: Web, handler: Any) -> None:
+        body = f"{SUM}  a.vdi.gz\n".encode() if handler.path == "/SHA256SUMS" else PACKED
+        send(handler, body)
+
+    with Web(answer) as web:
+        image = Image(url=f"{web.url}/a.vdi.gz", sha256=f"{web.url}/SHA256SUMS")
+        disk = library.usable(image).disk
+    again = Library(tmp_path / "cache", tmp_path / "state", Copies())
+    assert again.usable(image).disk == disk
+
+
+def test_without_a_sum_only_an_insecure_image_is_fetched(library: Library, web: Web) -> None:
+    image = Image(url=f"{web.url}/a.vdi.gz", insecure=True)
+    disk = library.usable(image).disk
+    assert library.usable(image).disk == disk
+    assert len(web.requests) == 1
+    with pytest.raises(ValueError, match="url needs sha256"):
+        Image(url=f"{web.url}/a.vdi.gz")
+
+
+def test_a_wrong_download_leaves_nothing(library: Library, web: Web) -> None:
+    with pytest.raises(ImageError, match="and should be 000"):
+        library.usable(Image(url=f"{web.url}/a.vdi.gz", sha256="0" * 64))
+    assert library.stored() == []
+
+
+@pytest.mark.parametrize("rest", ["half", "torn"])
+def test_the_rest_of_a_process_that_died_does_not_count(library: Library, tmp_path: Path, rest: str) -> None:
+    file = tmp_path / "a.vdi.gz"
+    file.write_bytes(PACKED)
+    image = Image(disk=file)
+    folder = library.usable(image).disk.parent
+    if rest == "half":
+        folder.rename(folder.with_name(folder.name + ".half"))
+        (folder.with_name(folder.name + ".half") / "meta.json").unlink()
+    else:
+        (folder / "meta.json").write_text(json.dumps({"format": 1}))
+    assert library.find(image) is None
+    assert library.stored() == []
+    assert library.usable(image).disk.read_bytes().endswith(b"the disk")
+    assert [path.name for path in folder.parent.glob("*.half")] == []
+
+
+def test_an_import_that_fails_leaves_nothing(library: Library, tmp_path: Path) -> None:
+    file = tmp_path / "a.vdi.gz"
+    file.write_bytes(PACKED[:-10])
+    with pytest.raises(ImageError, match="is broken, or was cut off"):
+        library.usable(Image(disk=file))
+    assert [path.name for path in (tmp_path / "cache" / "images").iterdir()] == []
+
+
+def test_an_entry_is_verified_and_removed(library: Library, tmp_path: Path) -> None:
+    file = tmp_path / "a.vdi.gz"
+    file.write_bytes(PACKED)
+    library.usable(Image(disk=file))
+    (stored,) = library.stored()
+    library.verify(stored)
+    stored.disk.write_bytes(b"changed")
+    with pytest.raises(ImageError, match="has changed since it was stored"):
+        library.verify(stored)
+    assert library.remove(stored) == stored.size
+    assert library.stored() == []
+    assert file.read_bytes() == PACKED
+
+
+def test_what_is_not_there(library: Library, tmp_path: Path) -> None:
+    image = Image(disk=tmp_path / "nope.vdi")
+    assert library.find(image) is None
+    with pytest.raises(ImageError, match=r"nope\.vdi: there is no such file"):
+        library.usable(image)
+
+
+def test_two_processes_at_once_download_once(web: Web, tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from unit.images.test_imports import Copies
+from pytest_vbox.images import Library
+from pytest_vbox.models import Image
+folder = Path(sys.argv[1])
+library = Library(folder / "cache", folder / "state", Copies())
+print(library.usable(Image(url=sys.argv[2], sha256=sys.argv[3])).disk)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path), f"{web.url}/a.vdi.gz", SUM]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(2)]
+    (first, _), (second, _) = (process.communicate(timeout=50) for process in both)
+    assert first == second
+    assert first.strip().endswith("disk.vdi")
+    assert len(web.requests) == 1
