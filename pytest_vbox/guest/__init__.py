@@ -18,7 +18,7 @@ from pytest_vbox.guest.errors import (
     LoginRefused,
     WaitTimeout,
 )
-from pytest_vbox.guest.keys import load_key
+from pytest_vbox.guest.keys import load_key, new_key, public_key
 from pytest_vbox.guest.login import Login
 from pytest_vbox.guest.readiness import (
     AllOf,
@@ -57,6 +57,8 @@ __all__ = [
     "connect",
     "get",
     "load_key",
+    "new_key",
+    "public_key",
     "put",
     "run",
     "wait_for",

@@ -121,7 +121,9 @@ def _given(image: Image, image_name: str) -> UserData | None:
     except OSError as error:
         raise ModelError([Problem(file, None, key, f"can't be read: {error.strerror or error}")]) from None
     except UnicodeDecodeError:
-        raise ModelError([Problem(file, None, key, "not UTF-8 text", "a packed file has to be unpacked")]) from None
+        raise ModelError(
+            [Problem(file, None, key, "not UTF-8 text", "a packed file has to be unpacked")]
+        ) from None
 
 
 def _host_name(machine_name: str) -> str:

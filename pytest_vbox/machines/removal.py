@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from pytest_vbox.deadline import Deadline
+from pytest_vbox.machines import seed_drive
 from pytest_vbox.machines.plan import GROUP
 from pytest_vbox.machines.power import PATIENCE, power_off
 from pytest_vbox.virtualbox import Medium, WebSession
@@ -34,6 +35,8 @@ def remove(session: WebSession, machine_id: str, *, local: bool) -> bool:
     power_off(session, machine)
     name, folder = machine.name, _folder(machine.settings_file_path)
     media = machine.unregister(CleanupMode.FULL)
+    if local:
+        seed_drive.forget(session, Path(folder))
     machine.delete_config([medium for medium in media if _is_own(medium, folder)]).wait(Deadline(PATIENCE))
     if local:
         # VirtualBox leaves the serial console's log, and with it the folder.

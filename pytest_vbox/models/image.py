@@ -198,8 +198,8 @@ class Image(Model):
     def _user_can_be_made(self) -> Image:
         if self.cloud_init is not None and not _ACCOUNT.fullmatch(self.user):
             raise ValueError(
-                f"has cloud_init, which makes the user, and {shown(self.user)} is no name for one: letters, digits, "
-                "'.', '_' and '-', a letter or '_' first, at most 32 of them"
+                f"has cloud_init, which makes the user, and {shown(self.user)} is no name for one: 1 to 32 "
+                "letters, digits, '.', '_' and '-', a letter or '_' first"
             )
         return self
 

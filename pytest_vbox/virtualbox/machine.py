@@ -148,6 +148,10 @@ class Machine(Interface):
             for entry in self._call("getMediumAttachments") or []
         ]
 
+    @property
+    def storage_controllers(self) -> list[StorageController]:
+        return [StorageController(self.api, entry) for entry in texts(self._call("getStorageControllers"))]
+
     # Settings
 
     def set_boot_order(self, position: int, device: DeviceType) -> None:

@@ -60,6 +60,11 @@ class VirtualBox(Interface):
         return [Medium(self.api, reference) for reference in texts(self._call("getHardDisks"))]
 
     @property
+    def dvd_images(self) -> list[Medium]:
+        """The discs that VirtualBox knows, those of machines too."""
+        return [Medium(self.api, reference) for reference in texts(self._call("getDVDImages"))]
+
+    @property
     def guest_os_type_ids(self) -> list[str]:
         """The ids of the guest operating system types this VirtualBox knows."""
         return [str(entry.id) for entry in self._call("getGuestOSTypes")]
