@@ -3,9 +3,11 @@
 The only room that imports paramiko, which takes a while: import this package when a machine is asked for.
 """
 
+from pytest_vbox.guest.cloud_init import CloudInitDone
 from pytest_vbox.guest.connection import Connection, connect
 from pytest_vbox.guest.copy import get, put
 from pytest_vbox.guest.errors import (
+    CloudInitFailed,
     CommandError,
     CommandTimeout,
     ConnectionLost,
@@ -37,6 +39,8 @@ __all__ = [
     "AllOf",
     "AnyOf",
     "Check",
+    "CloudInitDone",
+    "CloudInitFailed",
     "CommandError",
     "CommandSucceeds",
     "CommandTimeout",

@@ -40,7 +40,7 @@ def check(context: Context, model: MachineModel) -> None:
     if not context.local:
         raise MachineError(
             f"image {model.image_name} has cloud_init, and its seed goes into the machine's folder: that needs "
-            f"VirtualBox on this computer, and this one is at {context.address}. Prepare an image with a user there"
+            f"VirtualBox on this computer, not at {context.address}. Use an image that has a user already"
         )
     check_user_data(model.image, model.image_name)
 
