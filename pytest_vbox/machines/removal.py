@@ -34,10 +34,10 @@ def remove(session: WebSession, machine_id: str, *, local: bool) -> bool:
         return False
     power_off(session, machine)
     name, folder = machine.name, _folder(machine.settings_file_path)
-    media = machine.unregister(CleanupMode.FULL)
+    own = [medium for medium in machine.unregister(CleanupMode.FULL) if _is_own(medium, folder)]
     if local:
         seed_drive.forget(session, Path(folder))
-    machine.delete_config([medium for medium in media if _is_own(medium, folder)]).wait(Deadline(PATIENCE))
+    machine.delete_config(own).wait(Deadline(PATIENCE))
     if local:
         # VirtualBox leaves the serial console's log, and with it the folder.
         _delete_folder(folder, name)
