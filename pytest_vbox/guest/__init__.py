@@ -3,9 +3,11 @@
 The only room that imports paramiko, which takes a while: import this package when a machine is asked for.
 """
 
+from pytest_vbox.guest.cloud_init import CloudInitDone
 from pytest_vbox.guest.connection import Connection, connect
 from pytest_vbox.guest.copy import get, put
 from pytest_vbox.guest.errors import (
+    CloudInitFailed,
     CommandError,
     CommandTimeout,
     ConnectionLost,
@@ -18,7 +20,7 @@ from pytest_vbox.guest.errors import (
     LoginRefused,
     WaitTimeout,
 )
-from pytest_vbox.guest.keys import load_key
+from pytest_vbox.guest.keys import load_key, new_key, public_key
 from pytest_vbox.guest.login import Login
 from pytest_vbox.guest.readiness import (
     AllOf,
@@ -37,6 +39,8 @@ __all__ = [
     "AllOf",
     "AnyOf",
     "Check",
+    "CloudInitDone",
+    "CloudInitFailed",
     "CommandError",
     "CommandSucceeds",
     "CommandTimeout",
@@ -57,6 +61,8 @@ __all__ = [
     "connect",
     "get",
     "load_key",
+    "new_key",
+    "public_key",
     "put",
     "run",
     "wait_for",

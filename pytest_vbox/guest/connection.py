@@ -19,8 +19,10 @@ from pytest_vbox.guest.errors import (
     ConnectionLost,
     CopyFailed,
     GuestError,
+    GuestUnreachable,
     HostKeyMismatch,
     IncompatibleServer,
+    LoginRefused,
 )
 from pytest_vbox.guest.keys import fingerprint, host_key_text, load_key, parse_host_key
 from pytest_vbox.guest.login import Login
@@ -31,6 +33,8 @@ from pytest_vbox.guest.transport import LOG_CHANNEL, GuestTransport
 _HANDSHAKE = 90.0
 # Seconds to wait after the guest hung up in the middle of a handshake; doubled each time up to the second.
 _RETRY, _LONGEST_RETRY = 0.5, 5.0
+# At least so long after a refused login that is to be tried again: it costs the guest the whole handshake.
+_REFUSED = 1.0
 # Seconds without an answer after which a file transfer is given up.
 _SFTP_SILENCE = 60.0
 
@@ -191,6 +195,7 @@ def connect(
     *,
     known_host_key: str | None = None,
     on_wait: Callable[[], None] | None = None,
+    retry_refused: bool = False,
 ) -> Connection:
     """Wait until the guest's SSH server speaks, and log in on that same connection.
 
@@ -203,6 +208,8 @@ def connect(
         deadline: When to give up.
         known_host_key: The only key to accept, as ``type base64``, where the login pins none.
         on_wait: Called about every second during the wait; what it raises ends the wait.
+        retry_refused: Try again after a refused login too, until the deadline: cloud-init may still have to make
+            the account, or to give it its key.
 
     Raises:
         KeyUnusable: The key file can't be used.
@@ -210,20 +217,33 @@ def connect(
         GuestUnreachable: There was no connection in time.
         HostKeyMismatch: Another host key was shown.
         IncompatibleServer: No algorithm in common.
-        LoginRefused: The server refused the login.
+        LoginRefused: The server refused the login; with ``retry_refused``, to the end.
     """
     key = load_key(login.private_key) if login.private_key is not None else None
     pinned = login.host_key or known_host_key
     pinned = parse_host_key(pinned) if pinned is not None else None
     sightings, pause = Sightings(), _RETRY
+    refused: LoginRefused | None = None
     while True:
-        sock = wait_for_banner(address, deadline, on_wait, sightings)
+        try:
+            sock = wait_for_banner(address, deadline, on_wait, sightings)
+        except GuestUnreachable as error:
+            if refused is None:
+                raise
+            raise refused from error
         attempt = _Attempt(sock, address, login, key, pinned, deadline.sooner(_HANDSHAKE))
         try:
             return attempt.connect()
         except (paramiko.SSHException, EOFError, OSError) as error:
             sightings.add(attempt.describe(error))
             sightings.phase, sightings.cause = attempt.phase, error
+        except LoginRefused as error:
+            if not retry_refused:
+                raise
+            error.tries = 1 + (refused.tries if refused is not None else 0)
+            refused = error
+            sightings.add(f"login refused after {', '.join(error.tried)}")
+            pause = max(pause, _REFUSED)
         if on_wait is not None and not deadline.expired:
             on_wait()
         # Nothing tells when the guest is ready for another try.

@@ -122,6 +122,9 @@ class LoginRefused(GuestError):
         allowed: The methods the server says it allows.
         detail: The server's own words, if it had any.
         hint: What that usually means.
+
+    Attributes:
+        tries: How often it was tried.
     """
 
     def __init__(
@@ -135,10 +138,12 @@ class LoginRefused(GuestError):
     ) -> None:
         self.user, self.tried, self.allowed = user, tuple(tried), tuple(allowed)
         self.detail, self.hint = detail, hint
+        self.tries = 1
         super().__init__()
 
     def __str__(self) -> str:
-        text = f"the guest refused to log in {self.user!r}; tried {', '.join(self.tried) or 'nothing'}"
+        times = f", {self.tries} times" if self.tries > 1 else ""
+        text = f"the guest refused to log in {self.user!r}{times}; tried {', '.join(self.tried) or 'nothing'}"
         text += f"; the server allows {', '.join(self.allowed) or 'methods it did not name'}"
         if self.detail:
             text += f"; it said: {printable(self.detail.strip())!r}"
@@ -235,6 +240,23 @@ class WaitTimeout(GuestError, TimeoutError):
     def __str__(self) -> str:
         text = f"gave up waiting for {self.description} after {self.elapsed:.1f} s"
         return f"{text}; last seen: {printable(self.last) or 'nothing'}"
+
+
+class CloudInitFailed(GuestError):
+    """cloud-init in the guest failed, or is not there.
+
+    Args:
+        errors: What it says went wrong.
+        log: The end of what its programs wrote (``/var/log/cloud-init-output.log``).
+    """
+
+    def __init__(self, errors: Sequence[str], *, log: str = "") -> None:
+        self.errors, self.log = tuple(errors), log
+        super().__init__()
+
+    def __str__(self) -> str:
+        text = "\n".join(["cloud-init failed in the guest:", *(f"  {printable(error)}" for error in self.errors)])
+        return f"{text}\n{excerpt('/var/log/cloud-init-output.log', self.log)}" if self.log else text
 
 
 class CommandError(GuestError, subprocess.CalledProcessError):

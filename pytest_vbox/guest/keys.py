@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import io
+import os
 from functools import lru_cache
 from pathlib import Path
 
@@ -134,3 +135,37 @@ def fingerprint(text: str) -> str:
     kind, blob = text.split()
     digest = hashlib.sha256(base64.b64decode(blob)).digest()
     return f"{kind} SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
+
+
+def new_key(path: Path) -> str:
+    """Make an ed25519 key pair without a passphrase.
+
+    Args:
+        path: Where the private key goes, in OpenSSH's format; a file that is not there yet. Only its owner may
+            read it. (The public half stands in the private file, and comes out of it again by `public_key`.)
+
+    Returns:
+        The public half as ``type base64``.
+
+    Raises:
+        FileExistsError: There is such a file.
+    """
+    key = ed25519.Ed25519PrivateKey.generate()
+    text = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(text)
+    return (
+        key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
+    )
+
+
+def public_key(path: Path) -> str:
+    """The public half of a private key file, as ``type base64``.
+
+    Raises:
+        KeyUnusable: As `load_key` says.
+    """
+    return host_key_text(load_key(path))

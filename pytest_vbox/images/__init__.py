@@ -8,14 +8,18 @@ from pytest_vbox.images.convert import VirtualBoxConverter
 from pytest_vbox.images.errors import ImageError
 from pytest_vbox.images.library import Library, Stored, Usable
 from pytest_vbox.images.report import Report, silent
+from pytest_vbox.images.seed import Seed, check_user_data, make_seed
 
 __all__ = [
     "Bases",
     "ImageError",
     "Library",
     "Report",
+    "Seed",
     "Stored",
     "Usable",
     "VirtualBoxConverter",
+    "check_user_data",
+    "make_seed",
     "silent",
 ]

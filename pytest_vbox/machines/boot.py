@@ -8,7 +8,7 @@ from typing import Final
 
 from pytest_vbox import guest
 from pytest_vbox.deadline import Deadline
-from pytest_vbox.guest import Connection, GuestError
+from pytest_vbox.guest import CloudInitDone, Connection, GuestError
 from pytest_vbox.machines import diagnosis, power
 from pytest_vbox.machines.context import Context
 from pytest_vbox.machines.errors import BootError, MachineError
@@ -32,13 +32,21 @@ class Boot:
         machine: The machine in VirtualBox.
         forwards: Its port forwards.
         host_key: The key its SSH server showed before, or None if it may show any.
+        first: Whether the guest has never booted from this disk: then cloud-init, if the image has it, is at work.
 
     Attributes:
-        phases: The seconds that each finished phase took: launch, forward, network, ssh.
+        phases: The seconds that each finished phase took: launch, forward, network, ssh, cloud-init.
     """
 
     def __init__(
-        self, context: Context, plan: Plan, machine: Machine, forwards: Forwards, host_key: str | None
+        self,
+        context: Context,
+        plan: Plan,
+        machine: Machine,
+        forwards: Forwards,
+        host_key: str | None,
+        *,
+        first: bool = False,
     ) -> None:
         self.phases: dict[str, float] = {}
         self._context = context
@@ -46,6 +54,7 @@ class Boot:
         self._machine = machine
         self._forwards = forwards
         self._host_key = host_key
+        self._cloud_init = first and plan.model.image.cloud_init is not None
         self._connection: Connection | None = None
 
     def start(self) -> Connection | None:
@@ -73,8 +82,15 @@ class Boot:
         """
         __tracebackhide__ = True
         self._phase("ssh", deadline, self._connect)
-        assert self._connection is not None  # noqa: S101 - for the type checker: the phase has set it
-        return self._connection
+        connection = self._connection
+        assert connection is not None  # noqa: S101 - for the type checker: the phase has set it
+        if self._cloud_init:
+            try:
+                self._phase("cloud-init", deadline, lambda left: CloudInitDone().wait(connection, left))
+            except BaseException:
+                connection.close()
+                raise
+        return connection
 
     def _launch(self, deadline: Deadline) -> None:
         power.launch(self._context.session, self._machine, deadline)
@@ -93,6 +109,7 @@ class Boot:
             deadline,
             known_host_key=self._host_key,
             on_wait=self._check_alive,
+            retry_refused=self._cloud_init,
         )
 
     def _check_alive(self) -> None:
@@ -140,6 +157,16 @@ def _advice(phase: str, error: Exception) -> str:
         if re.search(r"VT-x|AMD-V|VERR_VMX|VERR_SVM|vboxdrv|VERR_VM_DRIVER", text):
             return "try: pytest-vbox needs VirtualBox's kernel driver and hardware virtualisation on the host"
         return "try: VBoxManage startvm for this image by hand; VBox.log above says what VirtualBox missed"
+    if phase == "cloud-init" and isinstance(error, guest.WaitTimeout):
+        return (
+            "try: give the image a longer boot_timeout, since packages and scripts take their time; "
+            "`cloud-init analyze blame` in a machine kept with --vbox-keep=failed shows what took it"
+        )
+    if phase == "cloud-init":
+        return (
+            "try: correct the image's cloud_init; in a machine kept with --vbox-keep=failed, `cloud-init status "
+            "--long` and /var/log/cloud-init.log say more"
+        )
     if isinstance(error, guest.LoginRefused | guest.HostKeyMismatch | guest.KeyUnusable):
         return "try: compare the image's user, password, private_key and host_key with what is in the guest"
     return "try: look at the screenshot and the serial console; a slow guest needs a longer --vbox-boot-timeout"

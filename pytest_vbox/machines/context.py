@@ -7,7 +7,9 @@ from pathlib import Path
 
 from pytest_vbox.guest import Login
 from pytest_vbox.machines.plan import Plan, safe_name
-from pytest_vbox.virtualbox import WebSession
+from pytest_vbox.machines.run_key import RunKey
+from pytest_vbox.models import Image
+from pytest_vbox.virtualbox import Machine, WebSession
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class Context:
         address: Where forwarded ports are reached.
         artifacts: The folder for what machines show when something fails.
         ssh_key: A private key to log in with instead of the images' own.
+        run_key: The run's own key, for guests that are told of it by cloud-init.
     """
 
     session: WebSession
@@ -29,11 +32,26 @@ class Context:
     address: str
     artifacts: Path
     ssh_key: Path | None = None
+    run_key: RunKey | None = None
 
     @property
     def bind(self) -> str:
         """The address on the host that forwards listen on: all of them if they have to be reached from afar."""
         return "127.0.0.1" if self.local else ""
+
+    def private_key(self, image: Image) -> Path | None:
+        """The private key to log in with, or None if there is only a password."""
+        key = self.ssh_key or image.private_key
+        if key is None and image.cloud_init is not None and self.run_key is not None:
+            return self.run_key.path
+        return key
+
+    def lasting_key(self, image: Image, machine: Machine) -> Path | None:
+        """The private key for a machine that outlives the run: the run's own is copied to the machine's folder."""
+        key = self.private_key(image)
+        if self.run_key is None or not self.run_key.is_at(key):
+            return key
+        return self.run_key.leave_copy(Path(machine.settings_file_path).parent)
 
     def login(self, plan: Plan) -> Login:
         """How to log in to a guest."""
@@ -41,7 +59,7 @@ class Context:
         return Login(
             user=image.user,
             password=image.password.get_secret_value() if image.password else None,
-            private_key=self.ssh_key or image.private_key,
+            private_key=self.private_key(image),
             sudo_password=image.sudo_password.get_secret_value() if image.sudo_password else None,
             host_key=image.host_key,
         )

@@ -32,7 +32,7 @@ class BootError(MachineError):
 
     Attributes:
         machine: Its name.
-        phase: How far it came: ``launch``, ``forward``, ``network`` or ``ssh``.
+        phase: How far it came: ``launch``, ``forward``, ``network``, ``ssh`` or ``cloud-init``.
         seconds: How long that took.
         report: Everything that is known, for people.
         screenshot: Where its last picture was saved, if it could be taken.

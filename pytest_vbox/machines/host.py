@@ -18,13 +18,14 @@ from pytest_vbox import places
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.guest import load_key
 from pytest_vbox.images import Bases, ImageError, Library, Report, VirtualBoxConverter, silent
-from pytest_vbox.machines import build, environment, removal
+from pytest_vbox.machines import build, environment, removal, seed_drive
 from pytest_vbox.machines.context import Context
 from pytest_vbox.machines.errors import MachineError
 from pytest_vbox.machines.forwards import Forwards
 from pytest_vbox.machines.machine import Built, Machine
 from pytest_vbox.machines.plan import Owner, Plan, machine_name
 from pytest_vbox.machines.provision import Provisioned
+from pytest_vbox.machines.run_key import RunKey, remove_abandoned_keys
 from pytest_vbox.models import Catalogue, Image, MachineModel
 from pytest_vbox.ownership import Entry, Ledger, abandoned
 from pytest_vbox.settings import Keep, Reset, Settings
@@ -80,7 +81,10 @@ class VirtualBoxHost:
         self.local = name in _LOOPBACK
         #: Where forwarded ports are reached.
         self.address = "127.0.0.1" if self.local else name
-        self.context = Context(session, state, self.local, self.address, artifacts or settings.artifacts, ssh_key)
+        self._run_key = RunKey(state, self.run)
+        self.context = Context(
+            session, state, self.local, self.address, artifacts or settings.artifacts, ssh_key, self._run_key
+        )
         self._identity = f"{self.address}:{session.virtualbox.home_folder}"
         self._ledger = Ledger(state, self.run)
         self.report = report
@@ -157,14 +161,15 @@ class VirtualBoxHost:
             test: The id of the test it is for.
 
         Raises:
-            ModelError: No such image or profile, or wrong hardware; before anything is touched.
+            ModelError: No such image or profile, or wrong hardware or user-data; before anything is touched.
             KeyUnusable: The image's private key cannot be used; before anything is touched.
             ImageError: The image's disk cannot be used.
             BootError: The machine did not come up. It is gone again, unless it is to be kept.
         """
         __tracebackhide__ = True  # what went wrong is in the error; `pytest --full-trace` shows the way there
         model = self.catalogue.machine(image or self.settings.image, profile or self.settings.profile, hardware)
-        key = self.context.ssh_key or model.image.private_key
+        seed_drive.check(self.context, model)
+        key = self.context.private_key(model.image)
         if key is not None:
             load_key(key)
         timeout = boot_timeout or model.image.boot_timeout or self.settings.boot_timeout
@@ -232,7 +237,8 @@ class VirtualBoxHost:
         enter = "it has no SSH"
         if machine._forwards.ssh_port is not None:
             host, port = machine.address
-            key = f" -i {login.private_key}" if login.private_key else ""
+            private_key = self.context.lasting_key(login, machine.api)
+            key = f" -i {private_key}" if private_key else ""
             enter = f"ssh -p {port}{key} -o StrictHostKeyChecking=no {login.user}@{host}"
         return (
             f"kept machine {machine.name}: {enter}; "
@@ -247,6 +253,7 @@ class VirtualBoxHost:
         """
         removed: list[str] = []
         identity = self.identity
+        remove_abandoned_keys(self.context.state)
         with abandoned(self.context.state) as ledgers:
             for ledger in ledgers:
                 for entry in [entry for entry in ledger.entries if entry.host == identity]:
@@ -271,6 +278,7 @@ class VirtualBoxHost:
             except VirtualBoxError as error:
                 errors.append(error)
         self._ledger.close()
+        self._run_key.close()
         self.session.close()
         self._on_close()
         if errors:
@@ -298,6 +306,7 @@ class VirtualBoxHost:
                 machine = build.create(self.session, plan, forwards.rules, record_serial=self.local)
                 base = disks[self._disk(plan.model.image)]
                 build.attach_disks(self.session, machine, plan, base, deadline, disks)
+            seed_drive.prepare(self.context, machine, plan, deadline)
         except BaseException as error:
             forwards.release()
             self._remove_half_made(plan, error)

@@ -59,6 +59,8 @@ class Machine:
         self._connection: Connection | None = None
         self._host_key: str | None = None
         self._phases: dict[str, float] = {}
+        # Whether its disk is as the image has it; cloud-init is at work in the boot after that.
+        self._untouched = True
 
     def __repr__(self) -> str:
         return f"<Machine {self.name} ({self.image}, {self.profile})>"
@@ -101,7 +103,7 @@ class Machine:
 
     @property
     def phases(self) -> Mapping[str, float]:
-        """The seconds that each phase of the last start took: launch, forward, network, ssh."""
+        """The seconds that each phase of the last start took: launch, forward, network, ssh, cloud-init."""
         return MappingProxyType(self._phases)
 
     # In the guest
@@ -187,9 +189,13 @@ class Machine:
             BootError: It did not come up; says how far it came, and what it showed.
         """
         __tracebackhide__ = True
+        image = self._plan.model.image
+        if image.cloud_init is not None and image.attach == "immutable" and not self._is_saved:
+            self._now_untouched()
         boot = self._new_boot()
         self._phases = boot.phases
         self._keep(boot.start())
+        self._untouched = False
 
     def power_off(self) -> None:
         """Pull the plug. A machine that is off already stays so."""
@@ -263,6 +269,9 @@ class Machine:
             mutable.restore_snapshot(mutable.find_snapshot(name)).wait(deadline)
         if self.state is MachineState.SAVED:
             self.start()
+        else:
+            # The snapshot may be from before the first boot; if not, cloud-init is done soon enough.
+            self._untouched = True
 
     def reset(self, mode: Reset | str | None = None) -> None:
         """Make the machine as good as new: what the tests wrote is gone, and it is booted again.
@@ -275,8 +284,7 @@ class Machine:
         """
         mode = Reset(mode) if mode is not None else self._plan.reset
         self.power_off()
-        # A new disk may have a new host key, made at its first boot.
-        self._host_key = None
+        self._now_untouched()
         if mode is Reset.FRESH or self.api.snapshot_count or _has_media_of_its_own(self._plan.model.hardware):
             self._plan, self.api, self._forwards = self._replace(self)
         else:
@@ -284,7 +292,7 @@ class Machine:
         self.start()
 
     def _empty_disk(self) -> None:
-        if self.state in {MachineState.SAVED, MachineState.ABORTED_SAVED}:
+        if self._is_saved:
             with self._context.session.lock(self.api, LockType.WRITE, Deadline(power.PATIENCE)) as held:
                 held.machine.discard_saved_state()
         for attachment in self.api.medium_attachments:
@@ -415,7 +423,17 @@ class Machine:
             self._host_key = connection.host_key
 
     def _new_boot(self) -> Boot:
-        return Boot(self._context, self._plan, self.api, self._forwards, self._host_key)
+        return Boot(self._context, self._plan, self.api, self._forwards, self._host_key, first=self._untouched)
+
+    @property
+    def _is_saved(self) -> bool:
+        return self.state in {MachineState.SAVED, MachineState.ABORTED_SAVED}
+
+    def _now_untouched(self) -> None:
+        """Its disk is as the image has it."""
+        self._untouched = True
+        # A new disk may have a new host key, made at its first boot.
+        self._host_key = None
 
 
 def _has_media_of_its_own(hardware: Hardware) -> bool:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from pytest_vbox.deadline import Deadline
+from pytest_vbox.machines import seed_drive
 from pytest_vbox.machines.plan import GROUP
 from pytest_vbox.machines.power import PATIENCE, power_off
 from pytest_vbox.virtualbox import Medium, WebSession
@@ -51,6 +52,7 @@ def remove(session: WebSession, machine_id: str, *, local: bool) -> bool:
     for disc in discs:
         _forget(disc)
     if local:
+        seed_drive.forget(session, Path(folder))  # a guest may have ejected it
         # VirtualBox leaves the serial console's log, and with it the folder.
         _delete_folder(folder, name)
         _delete_folder(snapshots, name)

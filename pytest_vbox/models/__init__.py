@@ -17,6 +17,7 @@ from pytest_vbox.models.problems import ModelError, Problem
 from pytest_vbox.models.schema import json_schema
 from pytest_vbox.models.source import DiskFormat
 from pytest_vbox.models.storage import NewDisk, StorageController, StorageDevice
+from pytest_vbox.models.user_data import UserData, UserDataError, parse_user_data
 
 __all__ = [
     "DEFAULT_PROFILE",
@@ -38,5 +39,8 @@ __all__ = [
     "SerialPort",
     "StorageController",
     "StorageDevice",
+    "UserData",
+    "UserDataError",
     "json_schema",
+    "parse_user_data",
 ]

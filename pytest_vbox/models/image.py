@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr, WithJsonSchema, field_validator, model_validator
@@ -13,12 +14,15 @@ from pytest_vbox.models.fields import Line, LocalPath, Model, Name, Port, Second
 from pytest_vbox.models.hardware import Hardware
 from pytest_vbox.models.machine_values import OsType
 from pytest_vbox.models.preparation import CloudInit, Step
+from pytest_vbox.models.problems import shown
 from pytest_vbox.models.source import BoxName, Checksum, DiskFormat, Url
 
 DEFAULT_OS_TYPE = "Linux26_64"
 
 SOURCES = ("disk", "url", "vagrant")
 """The keys that say where an image's disk comes from; an image has one of them."""
+
+_ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,31}", re.ASCII)
 
 NO_SOURCE = "no_source"
 """The type of the error of an image without one."""
@@ -128,7 +132,7 @@ class Image(Model):
         default=None,
         description="The user's private SSH key.",
         json_schema_extra={
-            "x-default": "without a password: with `cloud_init` a key made for the run, for a Vagrant box "
+            "x-default": "with `cloud_init` a key made for the run; for a Vagrant box without a password "
             "Vagrant's well-known one"
         },
     )
@@ -188,6 +192,15 @@ class Image(Model):
             raise ValueError(
                 "url needs sha256: its checksum, or where a SHA256SUMS is; insecure: true does without, and lets "
                 "anybody on the way change the disk"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _user_can_be_made(self) -> Image:
+        if self.cloud_init is not None and not _ACCOUNT.fullmatch(self.user):
+            raise ValueError(
+                f"has cloud_init, which makes the user, and {shown(self.user)} is no name for one: 1 to 32 "
+                "letters, digits, '.', '_' and '-', a letter or '_' first"
             )
         return self
 

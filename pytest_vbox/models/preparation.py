@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from pytest_vbox.models.fields import Line, LocalPath, Model, OrText, Seconds
+from pytest_vbox.models.user_data import check_network_config, parse_user_data
 
 HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$")]
 """The name of a computer, without its domain (RFC 1123)."""
@@ -27,8 +28,8 @@ class CloudInit(Model):
     packages: tuple[Line, ...] = Field(default=(), description="Packages to install on the first boot.")
     user_data: str | None = Field(
         default=None,
-        description="Cloud-config (merged with pytest-vbox's own: lists are joined, keys of yours win) or a "
-        "script that begins with `#!`, as a text block.",
+        description="Cloud-config (merged with pytest-vbox's own: lists are joined, keys of yours win), a "
+        "script that begins with `#!`, or another kind that cloud-init knows, as a text block.",
     )
     user_data_file: LocalPath | None = Field(default=None, description="The same, from a file of its own.")
     network_config: str | None = Field(
@@ -36,6 +37,20 @@ class CloudInit(Model):
         description="Network configuration, version 1 or 2, as a text block.",
         json_schema_extra={"x-default": "cloud-init's: DHCP on the first adapter"},
     )
+
+    @field_validator("user_data")
+    @classmethod
+    def _is_user_data(cls, text: str | None) -> str | None:
+        if text is not None:
+            parse_user_data(text)
+        return text
+
+    @field_validator("network_config")
+    @classmethod
+    def _is_network_config(cls, text: str | None) -> str | None:
+        if text is not None:
+            check_network_config(text)
+        return text
 
     @model_validator(mode="after")
     def _one_user_data(self) -> CloudInit:

@@ -3,7 +3,18 @@
 Knows nothing of images and hardware models.
 """
 
+from pytest_vbox.ownership.folders import OwnFolder, remove_abandoned
 from pytest_vbox.ownership.ledger import Entry, Ledger, abandoned
 from pytest_vbox.ownership.locks import Busy, PortLock, held, reserve_port
 
-__all__ = ["Busy", "Entry", "Ledger", "PortLock", "abandoned", "held", "reserve_port"]
+__all__ = [
+    "Busy",
+    "Entry",
+    "Ledger",
+    "OwnFolder",
+    "PortLock",
+    "abandoned",
+    "held",
+    "remove_abandoned",
+    "reserve_port",
+]

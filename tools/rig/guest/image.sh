@@ -48,7 +48,7 @@ for user in root admin vagrant; do echo "$user:$hash:20000:0:99999:7:::"; done >
 chmod 600 "$root/etc/shadow"
 chmod 440 "$root/etc/sudoers"
 chmod 4755 "$root/usr/bin/sudo"
-chmod 755 "$root"/etc/dhcp*
+chmod 755 "$root"/etc/dhcp* "$root/usr/bin/cloud-init"
 ssh-keygen -q -t rsa -b 2048 -m PEM -N '' -C tiny -f "$out/id_rsa"
 for home in root home/admin home/vagrant; do
     install -d -m 700 "$root/$home/.ssh"
