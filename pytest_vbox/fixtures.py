@@ -53,8 +53,8 @@ class MachineFactory(Protocol):
 
     def __call__(
         self,
-        image: str | None = None,
-        profile: str | None = None,
+        image: str | Mapping[str, object] | None = None,
+        profile: str | Mapping[str, object] | None = None,
         *,
         name: str | None = None,
         hardware: Mapping[str, object] | None = None,
@@ -110,7 +110,8 @@ def vbox_machine(request: pytest.FixtureRequest, vbox_host: VirtualBoxHost) -> I
     """A factory of machines: ``vm = vbox_machine(image="ubuntu-1204-64", profile="medium")``.
 
     Each call clones another machine from the image, boots it and waits for SSH; all of them are gone after the
-    test. Without arguments it uses ``--vbox-image`` and ``--vbox-profile``.
+    test. Without arguments it uses ``--vbox-image`` and ``--vbox-profile``. Instead of names it takes what is
+    wanted: ``vbox_machine(image={"os_family": "ubuntu", "os_version": ">=22.04"}, profile={"min_cpus": 2})``.
     """
     with machines_for(request, vbox_host) as factory:
         yield factory
@@ -179,8 +180,8 @@ def machines_for(request: pytest.FixtureRequest, host: VirtualBoxHost) -> Iterat
     made: list[Machine] = []
 
     def factory(
-        image: str | None = None,
-        profile: str | None = None,
+        image: str | Mapping[str, object] | None = None,
+        profile: str | Mapping[str, object] | None = None,
         *,
         name: str | None = None,
         hardware: Mapping[str, object] | None = None,

@@ -56,6 +56,12 @@ _MARKER = (
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("vbox", "real VirtualBox machines (pytest-vbox)")
+    group.addoption(
+        "--vbox-list",
+        action="store_true",
+        default=False,
+        help="Show the images and hardware profiles there are, and where they are described; run no test.",
+    )
     for option in OPTIONS:
         if option.flag is None:
             continue
@@ -87,6 +93,26 @@ def pytest_configure(config: pytest.Config) -> None:
     worker: dict[str, Any] = getattr(config, "workerinput", {})
     config.stash[RUN] = worker.get("testrunuid") or uuid.uuid4().hex
     config.stash[KEPT] = []
+
+
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """Show the images and profiles instead of running tests, as ``--fixtures`` and ``--markers`` do."""
+    if not config.getoption("vbox_list"):
+        return None
+    from pytest_vbox.catalogues import load_catalogue
+    from pytest_vbox.listing import show
+    from pytest_vbox.models import ModelError
+
+    config._do_configure()
+    try:
+        catalogue = load_catalogue(config.stash[SETTINGS], config.rootpath)
+        terminal = config.get_terminal_writer()
+        show(catalogue, config.rootpath, terminal.line, lambda title: terminal.sep("-", title))
+    except ModelError as error:
+        raise pytest.UsageError(str(error)) from None
+    finally:
+        config._ensure_unconfigure()
+    return pytest.ExitCode.OK
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -138,8 +138,8 @@ class VirtualBoxHost:
 
     def machine(
         self,
-        image: str | None = None,
-        profile: str | None = None,
+        image: str | Mapping[str, object] | None = None,
+        profile: str | Mapping[str, object] | None = None,
         *,
         name: str | None = None,
         hardware: Mapping[str, object] | None = None,
@@ -151,8 +151,10 @@ class VirtualBoxHost:
         """Make a machine; it stays until :meth:`remove` or :meth:`close`.
 
         Args:
-            image: The name of an image; by default the one that is set, else the only one.
-            profile: The name of a hardware profile; by default the one that is set, else ``small``.
+            image: The name of an image, or what it has to be (``{"os_family": "ubuntu"}``); by default the one
+                that is set, else the only one.
+            profile: The name of a hardware profile, or what it has to have (``{"min_memory": "2 GiB"}``); by
+                default the one that is set, else ``small``.
             name: A wish for its name, which is made unique.
             hardware: Keys of the hardware model that come over the profile's.
             reset: What its ``reset()`` does; by default what is set.
@@ -167,7 +169,9 @@ class VirtualBoxHost:
             BootError: The machine did not come up. It is gone again, unless it is to be kept.
         """
         __tracebackhide__ = True  # what went wrong is in the error; `pytest --full-trace` shows the way there
-        model = self.catalogue.machine(image or self.settings.image, profile or self.settings.profile, hardware)
+        image = self.settings.image if image is None else image
+        profile = self.settings.profile if profile is None else profile
+        model = self.catalogue.machine(image, profile, hardware)
         seed_drive.check(self.context, model)
         key = self.context.private_key(model.image)
         if key is not None:

@@ -14,6 +14,7 @@ from pytest_vbox.models.hardware import Hardware
 from pytest_vbox.models.image import Image
 from pytest_vbox.models.machine import MachineModel
 from pytest_vbox.models.problems import ModelError, Problem, suggestion
+from pytest_vbox.models.selection import select_image, select_profile
 from pytest_vbox.models.tree import Node, Origin, from_python, merge
 from pytest_vbox.models.validation import validate
 
@@ -102,20 +103,26 @@ class Catalogue:
 
     def machine(
         self,
-        image: str | None = None,
-        profile: str | None = None,
+        image: str | Mapping[str, object] | None = None,
+        profile: str | Mapping[str, object] | None = None,
         overrides: Mapping[str, object] | None = None,
     ) -> MachineModel:
         """The model of a machine: the profile, over it the image's ``hardware``, over that the overrides.
 
         Args:
-            image: Name of an image; ``None``: the only one there is.
-            profile: Name of a hardware profile; ``None``: ``small``.
+            image: Name of an image, or selectors (:class:`~pytest_vbox.models.selection.ImageSelector`), of which
+                the first that is so is taken; ``None``: the only one there is.
+            profile: Name of a hardware profile, or selectors, of which the smallest that is so is taken; ``None``:
+                ``small``.
             overrides: Keys of a hardware profile.
 
         Raises:
             ModelError: There is no such image or profile, or something is wrong with the overrides.
         """
+        if isinstance(image, Mapping):
+            image = select_image(self.images, image)
+        if isinstance(profile, Mapping):
+            profile = select_profile(self.profiles, profile)
         problems: list[Problem] = []
         image_name = self._chosen_image(image, problems)
         profile_name = _existing(
