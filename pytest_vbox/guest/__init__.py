@@ -34,6 +34,7 @@ from pytest_vbox.guest.readiness import (
     wait_for_banner,
 )
 from pytest_vbox.guest.run import run
+from pytest_vbox.guest.shell import interact
 
 __all__ = [
     "AllOf",
@@ -60,6 +61,7 @@ __all__ = [
     "WaitTimeout",
     "connect",
     "get",
+    "interact",
     "load_key",
     "new_key",
     "public_key",

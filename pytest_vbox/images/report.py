@@ -8,7 +8,7 @@ from typing import Protocol
 class Report(Protocol):
     """Is told of progress, often."""
 
-    def __call__(self, what: str, done: int, total: int | None) -> None:
+    def __call__(self, what: str, done: int, total: int | None, /) -> None:
         """Take note.
 
         Args:

@@ -22,7 +22,12 @@ SSH_RULE: Final = "ssh"
 
 
 def create(
-    session: WebSession, plan: Plan, forwards: Mapping[int, Sequence[Redirect]], *, record_serial: bool
+    session: WebSession,
+    plan: Plan,
+    forwards: Mapping[int, Sequence[Redirect]],
+    *,
+    record_serial: bool,
+    key: Path | None = None,
 ) -> Machine:
     """Create, configure and register a machine; it has no disk yet.
 
@@ -31,6 +36,7 @@ def create(
         plan: What it shall be.
         forwards: The NAT rules, by the slot of their adapter, every host port chosen.
         record_serial: Write what the guest says on its first serial port into the machine's folder.
+        key: The private key to log in with, so that other processes know it.
 
     Raises:
         HardwareRefused: VirtualBox refused the value of a key.
@@ -38,7 +44,7 @@ def create(
     virtualbox = session.virtualbox
     groups = [GROUP, *plan.model.hardware.groups]
     machine = virtualbox.create_machine("", plan.name, groups, plan.model.os_type, f"UUID={plan.id}")
-    _sign(machine, plan)
+    _sign(machine, plan, key)
     configure(machine, plan.model, forwards, record_serial=record_serial)
     machine.save_settings()
     virtualbox.register_machine(machine)
@@ -105,12 +111,20 @@ def nat_slot(hardware: Hardware) -> int | None:
     return None
 
 
-def _sign(machine: Machine, plan: Plan) -> None:
-    """Say in the machine itself whose it is; with the ledger lost, this alone is enough to clean up."""
+def _sign(machine: Machine, plan: Plan, key: Path | None) -> None:
+    """Say in the machine itself whose it is, and how to enter it (but no password).
+
+    With the ledger lost, this alone is enough to clean up.
+    """
     owner = {
         "run": plan.owner.run,
         "pid": os.getpid(),
         "since": datetime.now(UTC).isoformat(timespec="seconds"),
         "test": plan.owner.test,
+        "image": plan.model.image_name,
+        "profile": plan.model.profile_name,
+        "user": plan.model.image.user,
+        "key": str(key) if key is not None else None,
+        "slot": nat_slot(plan.model.hardware),
     }
     machine.set_extra_data(OWNER_KEY, json.dumps(owner))

@@ -307,7 +307,13 @@ class VirtualBoxHost:
         self._ledger.add(Entry(plan.id, plan.name, self.identity, plan.owner.test))
         try:
             with self._disks(plan.model, deadline) as disks:
-                machine = build.create(self.session, plan, forwards.rules, record_serial=self.local)
+                machine = build.create(
+                    self.session,
+                    plan,
+                    forwards.rules,
+                    record_serial=self.local,
+                    key=self.context.private_key(plan.model.image),
+                )
                 base = disks[self._disk(plan.model.image)]
                 build.attach_disks(self.session, machine, plan, base, deadline, disks)
             seed_drive.prepare(self.context, machine, plan, deadline)

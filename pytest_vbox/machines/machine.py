@@ -158,6 +158,13 @@ class Machine:
         """Copy a file or a folder out of the guest."""
         guest.get(self._connected, remote, local)
 
+    def shell(self) -> int:
+        """An interactive shell in the guest, on this process's terminal, until it ends. Returns its exit status.
+
+        For looking around from a Python prompt; in a test, pytest has the terminal (``pytest -s`` gives it back).
+        """
+        return guest.interact(self._connected)
+
     def wait_for(self, condition: Condition | Callable[[], object], timeout: float = 60) -> None:
         """Wait until something holds in the guest.
 

@@ -1,23 +1,16 @@
-"""The ``pytest-vbox`` command."""
+"""``pytest-vbox service`` and ``pytest-vbox gc``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib.metadata import version
+from pathlib import Path
 
 import click
 
 from pytest_vbox import places
+from pytest_vbox.cli.common import connected, host_options, json_option, print_json, told
 
 
 @click.group()
-@click.version_option(version("pytest-vbox"), prog_name="pytest-vbox")
-def main() -> None:
-    """Real, ephemeral VirtualBox machines for tests."""
-
-
-@main.group()
 def service() -> None:
     """The private web service that pytest-vbox starts where none is named."""
 
@@ -42,27 +35,16 @@ def stop() -> None:
     click.echo("stopped" if stop_service(places.state_folder()) else "not running")
 
 
-@main.command()
-def gc() -> None:
+@click.command()
+@host_options
+@json_option
+def gc(root: Path | None, folders: tuple[str, ...], as_json: bool, **options: str | None) -> None:
     """Remove machines that test runs which died have left behind."""
-    from pytest_vbox.hosts import connect_host
-
-    with _told(), connect_host(clean_up=False) as host:
+    with told(), connected(root, folders, **options) as host:
         removed = host.clean_up_abandoned()
+    if as_json:
+        print_json({"removed": removed})
+        return
     for name in removed:
         click.echo(f"removed {name}")
     click.echo(f"{len(removed)} machine(s) removed")
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Say what went wrong in a line, where it is the user's to set right."""
-    from pytest_vbox.models import ModelError
-    from pytest_vbox.service import VirtualBoxNotFound, VirtualBoxUnusable
-    from pytest_vbox.settings import SettingsError
-    from pytest_vbox.virtualbox.errors import VirtualBoxError
-
-    try:
-        yield
-    except (SettingsError, ModelError, VirtualBoxNotFound, VirtualBoxUnusable, VirtualBoxError) as error:
-        raise click.ClickException(str(error)) from error

@@ -1,0 +1,193 @@
+"""``pytest-vbox machines``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pytest_vbox.cli.common import connected, host_options, json_option, print_json, print_table, told
+
+if TYPE_CHECKING:
+    from pytest_vbox.guest import Connection
+    from pytest_vbox.machines import VirtualBoxHost
+    from pytest_vbox.virtualbox import Machine
+
+_NAME = click.argument("name")
+
+
+@dataclass(frozen=True)
+class Ours:
+    """A machine that pytest-vbox made, of whichever run, and what it says of itself."""
+
+    machine: Machine
+    name: str
+    owner: dict[str, Any]
+
+    def port(self) -> int | None:
+        """The host's port that leads to the guest's SSH server."""
+        from pytest_vbox.machines.build import SSH_RULE
+
+        slot = self.owner.get("slot", 0)
+        rules = self.machine.get_network_adapter(slot).nat_engine.redirects if slot is not None else []
+        return next((rule.host_port for rule in rules if rule.name == SSH_RULE), None)
+
+
+@click.group()
+def machines() -> None:
+    """Machines that tests have made and that are still there: of runs that go on, and kept ones."""
+
+
+@machines.command("list")
+@host_options
+@json_option
+def list_(root: Path | None, folders: tuple[str, ...], as_json: bool, **options: str | None) -> None:
+    """Show them: state, image, age, the test they are for, and where SSH is."""
+    with told(), connected(root, folders, **options) as host:
+        found = [
+            {
+                "name": ours.name,
+                "state": str(ours.machine.state),
+                "image": str(ours.owner.get("image", "")),
+                "profile": str(ours.owner.get("profile", "")),
+                "since": str(ours.owner.get("since", "")),
+                "test": str(ours.owner.get("test", "")),
+                "ssh": f"{host.address}:{port}" if (port := ours.port()) else "",
+            }
+            for ours in _all(host)
+        ]
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        [entry["name"], entry["state"], entry["image"], _age(entry["since"]), entry["ssh"], entry["test"]]
+        for entry in found
+    ]
+    print_table(["MACHINE", "STATE", "IMAGE", "AGE", "SSH", "TEST"], rows)
+
+
+@machines.command(context_settings={"ignore_unknown_options": True})
+@_NAME
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@host_options
+def ssh(
+    name: str, command: tuple[str, ...], root: Path | None, folders: tuple[str, ...], **options: str | None
+) -> None:
+    """Enter a machine, or run a COMMAND there. The exit code is the command's."""
+    from pytest_vbox.guest import interact, run
+
+    with told(), connected(root, folders, **options) as host, _logged_in(host, _find(host, name)) as connection:
+        if not command:
+            raise SystemExit(interact(connection))
+        done = run(connection, " ".join(command), check=False, timeout=86_400)
+    click.echo(done.stdout, nl=False)
+    click.echo(done.stderr, nl=False, err=True)
+    raise SystemExit(done.returncode)
+
+
+@machines.command()
+@_NAME
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path), required=False)
+@host_options
+def screenshot(
+    name: str, file: Path | None, root: Path | None, folders: tuple[str, ...], **options: str | None
+) -> None:
+    """Save what a machine's screen shows as PNG; by default as NAME.png."""
+    from pytest_vbox.machines.diagnosis import screenshot as take
+
+    with told(), connected(root, folders, **options) as host:
+        ours = _find(host, name)
+        target = file or Path(f"{ours.name}.png")
+        target.write_bytes(take(host.session, ours.machine))
+    click.echo(f"wrote {target}")
+
+
+@machines.command()
+@_NAME
+@host_options
+def stop(name: str, root: Path | None, folders: tuple[str, ...], **options: str | None) -> None:
+    """Switch a machine off; it stays."""
+    from pytest_vbox.machines.power import power_off
+
+    with told(), connected(root, folders, **options) as host:
+        power_off(host.session, _find(host, name).machine)
+    click.echo(f"{name} is off")
+
+
+@machines.command()
+@click.argument("names", nargs=-1, required=True)
+@host_options
+def remove(names: tuple[str, ...], root: Path | None, folders: tuple[str, ...], **options: str | None) -> None:
+    """Remove machines, with what they wrote. Only those that pytest-vbox made."""
+    from pytest_vbox.machines.removal import remove as take_away
+
+    with told(), connected(root, folders, **options) as host:
+        for name in names:
+            ours = _find(host, name)
+            take_away(host.session, ours.machine.id, local=host.local)
+            click.echo(f"removed {ours.name}")
+
+
+def _all(host: VirtualBoxHost) -> Iterator[Ours]:
+    from pytest_vbox.machines.plan import GROUP, OWNER_KEY
+    from pytest_vbox.virtualbox.errors import VirtualBoxError
+
+    for machine in host.api.machines_by_groups([GROUP]):
+        try:
+            owner = json.loads(machine.get_extra_data(OWNER_KEY) or "null")
+            name = machine.name
+        except (VirtualBoxError, ValueError):
+            continue  # gone meanwhile, or not ours after all
+        if isinstance(owner, dict):
+            yield Ours(machine, name, owner)
+
+
+def _find(host: VirtualBoxHost, name: str) -> Ours:
+    found = list(_all(host))
+    # The name, or as much of it as is needed.
+    fitting = [ours for ours in found if ours.name == name] or [ours for ours in found if name in ours.name]
+    if len(fitting) == 1:
+        return fitting[0]
+    names = ", ".join(ours.name for ours in fitting or found) or "none"
+    what = (
+        f"several machines have {name!r} in their name"
+        if fitting
+        else f"no machine of pytest-vbox is named {name!r}"
+    )
+    raise click.ClickException(f"{what}; there are: {names}")
+
+
+def _logged_in(host: VirtualBoxHost, ours: Ours) -> Connection:
+    from pytest_vbox import guest
+    from pytest_vbox.deadline import Deadline
+
+    port = ours.port()
+    if port is None:
+        raise click.ClickException(f"{ours.name} has no network adapter behind NAT, so no way for SSH")
+    image = host.catalogue.images.get(str(ours.owner.get("image", "")))
+    password = image.password.get_secret_value() if image is not None and image.password is not None else None
+    key = ours.owner.get("key")
+    login = guest.Login(
+        user=str(ours.owner.get("user", "root")),
+        password=password,
+        private_key=Path(key) if key else None,
+        sudo_password=None,
+        host_key=image.host_key if image is not None else None,
+    )
+    return guest.connect((host.address, port), login, Deadline(60))
+
+
+def _age(since: str) -> str:
+    try:
+        seconds = int((datetime.now(UTC) - datetime.fromisoformat(since)).total_seconds())
+    except (ValueError, TypeError):
+        return ""
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
