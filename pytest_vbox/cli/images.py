@@ -27,6 +27,27 @@ if TYPE_CHECKING:
     from pytest_vbox.images import Library, Stored
     from pytest_vbox.models import Catalogue, Image
 
+# What tells a file that is not there yet from the name of a box.
+_ENDINGS = frozenset(
+    f".{ending}"
+    for ending in [
+        "vdi",
+        "vmdk",
+        "vhd",
+        "vhdx",
+        "img",
+        "raw",
+        "dd",
+        "qcow2",
+        "ova",
+        "ovf",
+        "box",
+        "gz",
+        "xz",
+        "zst",
+        "bz2",
+    ]
+)
 _NAMES = click.argument("names", nargs=-1, shell_complete=complete_names("images"))
 
 
@@ -134,7 +155,7 @@ def add(
         if name in catalogue_of(root, folders).images:
             raise click.ClickException(f"there is an image {name} already")
         text = yaml.safe_dump({"images": {name: entry}}, sort_keys=False, allow_unicode=True)
-        _check(text, name)
+        _check(text)
         folder.mkdir(parents=True, exist_ok=True)
         try:
             with file.open("x", encoding="utf-8") as stream:
@@ -248,7 +269,8 @@ def _system(image: Image) -> str:
 def _source(source: str, folder: Path) -> dict[str, Any]:
     if "://" in source:
         return {"url": source}
-    if Path(source).expanduser().exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
+    named = Path(source).suffix.lower() in _ENDINGS or not re.fullmatch(r"[\w.-]+/[\w.-]+", source)
+    if named or Path(source).expanduser().exists():
         return {"disk": _from(folder, source)}
     return {"vagrant": source}
 
@@ -263,12 +285,12 @@ def _from(folder: Path, path: str) -> str:
     )
 
 
-def _check(text: str, name: str) -> None:
+def _check(text: str) -> None:
     """See that what is to be written can be read."""
     import tempfile
 
     from pytest_vbox.models import Catalogue
 
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / f"{name.replace('/', '-')}.yaml").write_text(text, encoding="utf-8")
+        (Path(folder) / "check.yaml").write_text(text, encoding="utf-8")
         Catalogue.load([Path(folder)])
