@@ -71,17 +71,19 @@ def test_ini_keys_exist_and_their_values_are_good(block: Block) -> None:
 
 
 @pytest.mark.parametrize(("block", "command"), COMMANDS)
-def test_a_command_can_be_given_like_this(block: Block, command: str, pytestconfig: pytest.Config) -> None:
+def test_a_foundcan_be_given_like_this(block: Block, command: str, pytestconfig: pytest.Config) -> None:
     words = shlex.split(command)
     if words[0] == "pytest":
         for word in words[1:]:
             if word.startswith("--"):
                 _check_option(word, pytestconfig)
     elif words[0] == "pytest-vbox":
-        group: click.Command = main
-        for word in words[1:]:
-            assert isinstance(group, click.Group)
-            group = group.commands[word]
+        found: click.Command = main
+        rest = words[1:]
+        while isinstance(found, click.Group):
+            found = found.commands[rest.pop(0)]
+        # Refuses options and arguments that do not exist.
+        found.make_context("pytest-vbox", rest)
     elif words[0] == "make":
         makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
         for word in words[1:]:
