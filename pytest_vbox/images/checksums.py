@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from pathlib import Path
 from typing import Final
 
 from pytest_vbox.images.errors import ImageError
@@ -13,6 +15,12 @@ _ALONE: Final = re.compile(r"^([0-9A-Fa-f]{64})$")
 #: No list of sums comes near it.
 MAX_BYTES: Final = 4 * 1024**2
 _SHOWN: Final = 20
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sum_for(name: str, listed: str, source: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urljoin, urlsplit
 
-from pytest_vbox.images.checksums import MAX_BYTES, sum_for
+from pytest_vbox.images.checksums import MAX_BYTES, sha256_of, sum_for
 from pytest_vbox.images.errors import ImageError
 from pytest_vbox.images.report import Report
 
@@ -85,7 +84,7 @@ def fetch(source: Source, target: Path, sha256: str | None, report: Report, stal
                     f"{broken.__cause__}. "
                     "Try again later; it goes on from there"
                 ) from broken.__cause__
-    found = _sum_of(part)
+    found = sha256_of(part)
     if sha256 is not None and found != sha256:
         _throw_away(part)
         raise ImageError(
@@ -244,11 +243,6 @@ def _check_room(part: Path, needed: int, source: Source) -> None:
             f"{source.url}: {needed} bytes are to come, and {part.parent} has room for {free}. "
             "Make room there, or move the cache folder"
         )
-
-
-def _sum_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # What is known of a part: of which version of the file it is. Without that it cannot be gone on with.

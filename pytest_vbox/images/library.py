@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.images import download
+from pytest_vbox.images.checksums import sha256_of
 from pytest_vbox.images.convert import Converter
 from pytest_vbox.images.errors import ImageError
 from pytest_vbox.images.imports import import_disk, usable_in_place, vagrant_box
@@ -95,6 +96,8 @@ class Library:
         Raises:
             ImageError: It cannot be had.
         """
+        if image.disk is not None and image.disk.is_dir():
+            raise ImageError(f"image {image.disk} is not a file")
         if image.disk is not None and image.disk.exists() and usable_in_place(image.disk, image):
             if isinstance(image.sha256, str) and not _is_url(image.sha256):
                 self._verify_in_place(image.disk, image.sha256, report)
@@ -294,12 +297,6 @@ class Library:
         with suppress(OSError):
             return self._sum_note(image).read_text(encoding="utf-8").strip() or None
         return None
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _is_url(text: str) -> bool:

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from machine_support import names_of_ours, sha256
 
+from pytest_vbox.fixtures import MachineFactory
 from pytest_vbox.machines import HardwareRefused, VirtualBoxHost
 from pytest_vbox.models import Hardware, ModelError
 from pytest_vbox.virtualbox import Machine
@@ -86,20 +87,18 @@ def _check_devices(machine: Machine, model: Hardware) -> None:
     assert not there
 
 
-def test_what_virtualbox_refuses_is_said_with_the_key_and_leaves_nothing(
-    vbox_host: VirtualBoxHost, names_before: set[str]
-) -> None:
+def test_what_virtualbox_refuses_is_said_with_the_key_and_leaves_nothing(vbox_host: VirtualBoxHost) -> None:
     with pytest.raises(
         HardwareRefused, match=r"^hardware override: page_fusion: VirtualBox refuses it: .*"
     ) as caught:
-        vbox_host.machine(hardware={"page_fusion": True}, start=False)
+        vbox_host.machine(name="unwanted", hardware={"page_fusion": True}, start=False)
     assert caught.value.problem.key == "hardware override: page_fusion"
     without_card = {"graphics_controller": "none", "accelerate_3d": True}
     with pytest.raises(HardwareRefused, match=r"accelerate_3d: VirtualBox refuses it: The graphics controller"):
-        vbox_host.machine(hardware=without_card, start=False)
+        vbox_host.machine(name="unwanted", hardware=without_card, start=False)
     with pytest.raises(HardwareRefused, match=r"autostart: VirtualBox refuses it: .*autostart database"):
-        vbox_host.machine(hardware={"autostart": {"enabled": True}}, start=False)
-    assert names_of_ours(vbox_host) == names_before
+        vbox_host.machine(name="unwanted", hardware={"autostart": {"enabled": True}}, start=False)
+    assert not [name for name in names_of_ours(vbox_host) if "unwanted" in name]
 
 
 @pytest.mark.parametrize(
@@ -138,11 +137,11 @@ def test_what_virtualbox_refuses_is_said_with_the_key_and_leaves_nothing(
     ],
 )
 def test_what_the_host_does_not_have_is_said_before_a_machine_exists(
-    vbox_host: VirtualBoxHost, names_before: set[str], hardware: dict[str, object], complaint: str
+    vbox_host: VirtualBoxHost, hardware: dict[str, object], complaint: str
 ) -> None:
     with pytest.raises(ModelError, match=rf"^hardware override: {complaint}"):
-        vbox_host.machine(hardware=hardware, start=False)
-    assert names_of_ours(vbox_host) == names_before
+        vbox_host.machine(name="unwanted", hardware=hardware, start=False)
+    assert not [name for name in names_of_ours(vbox_host) if "unwanted" in name]
 
 
 def test_discs_floppies_and_more_disks_are_attached_and_none_of_the_users_files_is_written_or_registered_after(
@@ -196,7 +195,41 @@ def test_discs_floppies_and_more_disks_are_attached_and_none_of_the_users_files_
     assert not [disc.location for disc in discs if str(tmp_path) in disc.location]
 
 
-@pytest.fixture
-def names_before(vbox_host: VirtualBoxHost) -> set[str]:
-    """The names of all machines of ours."""
-    return names_of_ours(vbox_host)
+def test_a_guest_sees_its_disks_its_disc_and_the_hosts_folders_and_writes_to_none_that_is_read_only(
+    vbox_machine: MachineFactory, tmp_path: Path
+) -> None:
+    sources, results = tmp_path / "sources", tmp_path / "results"
+    for folder in (sources, results):
+        folder.mkdir()
+    (sources / "main.c").write_text("int main;\n")
+    iso = tmp_path / "some.iso"
+    iso.write_bytes(b"what the disc says".ljust(2048 * 64, b"\0"))
+    vm = vbox_machine(
+        hardware={
+            "memory": 192,
+            "storage": [
+                {
+                    "bus": "sata",
+                    "ports": 3,
+                    "devices": [None, {"create": "48 MiB"}, {"type": "dvd", "medium": str(iso)}],
+                }
+            ],
+            "shared_folders": [
+                {"name": "sources", "path": str(sources)},
+                {"name": "results", "path": str(results), "writable": True},
+            ],
+        }
+    )
+    assert int(vm.run("cat /sys/block/sdb/size").stdout) * 512 == 48 * 1024**2
+    assert vm.run("head -c 18 /dev/sr0").stdout == "what the disc says"
+    assert 150_000 < int(vm.run("awk '/MemTotal/ {print $2}' /proc/meminfo").stdout) < 192 * 1024
+    vm.run("mkdir -p /s /r && mount -t vboxsf sources /s && mount -t vboxsf results /r")
+    assert vm.run("cat /s/main.c").stdout == "int main;\n"
+    assert vm.run("echo no > /s/new", check=False).returncode != 0
+    vm.run("echo done > /r/log")
+    assert (results / "log").read_text() == "done\n"
+    assert [path.name for path in sources.iterdir()] == ["main.c"]
+
+    vm.run("dd if=/dev/zero bs=1M count=1 2>/dev/null | tr '\\0' x > /dev/sdb; sync")
+    vm.reset()
+    assert vm.run("head -c 4 /dev/sdb | od -An -c").stdout.split() == ["\\0"] * 4

@@ -126,8 +126,15 @@ def run_until(
             run.kill()
 
 
+def never_ready(suite: pytest.Pytester) -> None:
+    """Describes an image whose machines boot until somebody ends it: no SSH server ever answers."""
+    folder = suite.mkdir("profiles")
+    (folder / "deaf.yaml").write_text("images: {deaf: {extends: tiny, ssh_port: 9}}")
+
+
 def test_ctrl_c_in_the_middle_of_a_boot_leaves_nothing(suite: pytest.Pytester, vbox_host: VirtualBoxHost) -> None:
-    suite.makepyfile("def test_interrupted(vbox): pass")
+    never_ready(suite)
+    suite.makepyfile("def test_interrupted(vbox_machine): vbox_machine(image='deaf')")
     with run_until(suite, vbox_host, lambda: _is_running(vbox_host, "test_interrupted")) as run:
         run.send_signal(signal.SIGINT)
         assert run.wait(60) == pytest.ExitCode.INTERRUPTED, (suite.path / "output.txt").read_text()
@@ -135,8 +142,13 @@ def test_ctrl_c_in_the_middle_of_a_boot_leaves_nothing(suite: pytest.Pytester, v
 
 
 @pytest.mark.parametrize("way", ["the next run", "pytest-vbox gc"])
-def test_what_a_killed_run_left_is_removed(way: str, suite: pytest.Pytester, vbox_host: VirtualBoxHost) -> None:
-    suite.makepyfile("def test_killed(vbox): pass")
+def test_what_a_killed_run_left_is_removed(
+    way: str, suite: pytest.Pytester, vbox_host: VirtualBoxHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A ledger that the runs of other tests, which clean up too, do not know.
+    monkeypatch.setenv("XDG_STATE_HOME", str(suite.path / "state"))
+    never_ready(suite)
+    suite.makepyfile("def test_killed(vbox_machine): vbox_machine(image='deaf')")
     with run_until(suite, vbox_host, lambda: _is_running(vbox_host, "test_killed")) as run:
         run.kill()
     left = [name for name in names_of_ours(vbox_host) if "test_killed" in name]
