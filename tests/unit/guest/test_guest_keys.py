@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import stat
 from pathlib import Path
 
 import paramiko
@@ -10,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 
-from pytest_vbox.guest import KeyUnusable, Login, load_key
+from pytest_vbox.guest import KeyUnusable, Login, load_key, new_key, public_key
 from pytest_vbox.guest.keys import fingerprint, host_key_text, parse_host_key
 
 PEM, OPENSSH, PKCS8 = (
@@ -146,3 +147,21 @@ def test_a_login_needs_a_user() -> None:
 
 def test_keys_are_paramikos(tmp_path: Path) -> None:
     assert isinstance(load_key(_write(tmp_path / "key", ED, OPENSSH)), paramiko.PKey)
+
+
+def test_a_new_key_is_its_owners_alone_and_lets_in(tmp_path: Path) -> None:
+    path = tmp_path / "id_ed25519"
+    public = new_key(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert public.startswith("ssh-ed25519 AAAA")
+    assert len(public.split()) == 2
+    assert public_key(path) == public
+    assert load_key(path).can_sign()
+    assert new_key(tmp_path / "other") != public
+
+
+def test_a_new_key_replaces_nothing(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("mine")
+    with pytest.raises(FileExistsError):
+        new_key(tmp_path / "key")
+    assert (tmp_path / "key").read_text() == "mine"
