@@ -18,6 +18,7 @@ def workshop(service: FakeService, folder: str = "/vms/one") -> FakeService:
         Id="id-1",
         Name="one",
         SettingsFilePath=f"{folder}/one.vbox",
+        MediumAttachments=[],
         SnapshotFolder=f"{folder}/Snapshots",
         State="PoweredOff",
         SessionState="Unlocked",
@@ -34,7 +35,6 @@ def workshop(service: FakeService, folder: str = "/vms/one") -> FakeService:
     service.answer("IMachine_getSerialPort", "serial")
     service.answer("IMachine_addStorageController", "controller")
     service.handlers["IMachine_getNetworkAdapter"] = lambda arguments: f"adapter-{arguments['slot']}"
-    service.answer("IMachine_getMediumAttachments", [])
     service.answer("IMachine_unregister", [])
     service.answer("IMachine_deleteConfig", "progress")
     for operation in (
