@@ -169,8 +169,8 @@ def _advice(phase: str, error: Exception) -> str:
         )
     if isinstance(error, guest.LoginRefused) and error.tries > 1:
         return (
-            "try: look at what cloud-init says on the screenshot and the serial console: it has to be in the image, "
-            "and to read a NoCloud seed; it may also have stumbled over the image's user_data"
+            "try: look at what cloud-init says on the screenshot and the serial console: it has to be in the "
+            "image and to read a NoCloud seed; it may also have stumbled over the image's user_data"
         )
     if isinstance(error, guest.LoginRefused | guest.HostKeyMismatch | guest.KeyUnusable):
         return "try: compare the image's user, password, private_key and host_key with what is in the guest"
