@@ -167,6 +167,11 @@ def _advice(phase: str, error: Exception) -> str:
             "try: correct the image's cloud_init; in a machine kept with --vbox-keep=failed, `cloud-init status "
             "--long` and /var/log/cloud-init.log say more"
         )
+    if isinstance(error, guest.LoginRefused) and error.tries > 1:
+        return (
+            "try: look at what cloud-init says on the screenshot and the serial console: it has to be in the "
+            "image and to read a NoCloud seed; it may also have stumbled over the image's user_data"
+        )
     if isinstance(error, guest.LoginRefused | guest.HostKeyMismatch | guest.KeyUnusable):
         return "try: compare the image's user, password, private_key and host_key with what is in the guest"
     return "try: look at the screenshot and the serial console; a slow guest needs a longer --vbox-boot-timeout"

@@ -247,7 +247,7 @@ class VirtualBoxHost:
         return (
             f"kept machine {machine.name}: {enter}; "
             f"remove it: VBoxManage controlvm {machine.name} poweroff; "
-            f"VBoxManage unregistervm {machine.name} --delete"
+            f"VBoxManage unregistervm {machine.name} --delete{seed_drive.removal_by_hand(machine.api)}"
         )
 
     def clean_up_abandoned(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -100,6 +101,12 @@ def forget(session: WebSession, folder: Path) -> None:
     if disc.exists():
         # VirtualBox keeps a disc in its list of media when its machine goes; a guest may have ejected it, too.
         session.virtualbox.open_medium(str(disc), DeviceType.DVD, AccessMode.READ_ONLY).close()
+
+
+def removal_by_hand(machine: Machine) -> str:
+    """What follows ``VBoxManage unregistervm --delete``, which leaves the disc of a machine that is kept."""
+    disc = Path(machine.settings_file_path).parent / DISC
+    return f"; VBoxManage closemedium dvd {shlex.quote(str(disc))} --delete" if disc.exists() else ""
 
 
 def _place(machine: Machine) -> _Place:

@@ -219,6 +219,14 @@ def test_a_machine_that_dies_while_it_is_tried_is_the_reason_for_the_rest(
     assert "reason: the machine went to state Aborted by itself" in error.report
 
 
+def test_a_login_that_cloud_init_should_have_made_possible(guest: Guest, boot_of: Callable[..., Boot]) -> None:
+    guest.error = LoginRefused("deploy", tried=["publickey"])
+    guest.error.tries = 12
+    lines = _failure(boot_of()).report.splitlines()
+    assert "refused to log in 'deploy', 12 times" in "\n".join(lines)
+    assert lines[-1].startswith("try: look at what cloud-init says on the screenshot and the serial console")
+
+
 def test_a_guest_with_another_host_key(guest: Guest, boot_of: Callable[..., Boot]) -> None:
     guest.error = HostKeyMismatch(expected="ssh-ed25519 A", got="ssh-ed25519 B")
     assert "host_key with what is in the guest" in _failure(boot_of()).report.splitlines()[-1]
