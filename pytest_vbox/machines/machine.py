@@ -13,17 +13,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from pytest_vbox import guest
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.guest import Condition, Connection
-from pytest_vbox.machines import diagnosis, keyboard, power
+from pytest_vbox.machines import addresses, diagnosis, keyboard, power
 from pytest_vbox.machines.boot import Boot
 from pytest_vbox.machines.context import Context
 from pytest_vbox.machines.errors import MachineError
 from pytest_vbox.machines.forwards import Forwards
 from pytest_vbox.machines.plan import Plan
-from pytest_vbox.models import Hardware
 from pytest_vbox.settings import Reset
 from pytest_vbox.virtualbox import Machine as ApiMachine
-from pytest_vbox.virtualbox.enums import LockType, MachineState, VBoxEventType
-from pytest_vbox.virtualbox.errors import VirtualBoxError
+from pytest_vbox.virtualbox.enums import LockType, MachineState
 
 if TYPE_CHECKING:
     import paramiko
@@ -292,7 +290,7 @@ class Machine:
         mode = Reset(mode) if mode is not None else self._plan.reset
         self.power_off()
         self._now_untouched()
-        if mode is Reset.FRESH or self.api.snapshot_count or _has_media_of_its_own(self._plan.model.hardware):
+        if mode is Reset.FRESH or self.api.snapshot_count or self._plan.model.hardware.has_media_of_its_own:
             self._plan, self.api, self._forwards = self._replace(self)
         else:
             self._empty_disk()
@@ -331,34 +329,7 @@ class Machine:
         Raises:
             MachineError: It did not.
         """
-        mac = self.api.get_network_adapter(slot).mac_address
-        found: list[str] = []
-
-        def look() -> bool:
-            found[:] = [address for address in [self._ip_of(mac)] if address]
-            return bool(found)
-
-        try:
-            self._context.session.virtualbox.event_source.wait_until(
-                look,
-                [VBoxEventType.ON_GUEST_PROPERTY_CHANGED],
-                Deadline(timeout),
-                lambda: f"no address for the adapter {mac} in slot {slot}",
-            )
-        except VirtualBoxError as error:
-            raise MachineError(
-                f"{self.name}: {error.text}. Do the Guest Additions (VBoxService) run in the guest?"
-            ) from error
-        return found[0]
-
-    def _ip_of(self, mac: str) -> str:
-        # The guest numbers its interfaces in its own way, so the MAC address decides.
-        base = "/VirtualBox/GuestInfo/Net"
-        count = self.guest_property(f"{base}/Count")
-        for index in range(int(count) if count.isdigit() else 0):
-            if self.guest_property(f"{base}/{index}/MAC").upper() == mac.upper():
-                return self.guest_property(f"{base}/{index}/V4/IP")
-        return ""
+        return addresses.address(self._context.session.virtualbox, self.api, slot, Deadline(timeout))
 
     # What it shows
 
@@ -441,9 +412,3 @@ class Machine:
         self._untouched = True
         # A new disk may have a new host key, made at its first boot.
         self._host_key = None
-
-
-def _has_media_of_its_own(hardware: Hardware) -> bool:
-    """Whether there are disks that cannot be emptied like a difference: new ones, and copies of floppies."""
-    devices = [device for controller in hardware.storage for device in controller.devices if device is not None]
-    return any(device.create is not None or (device.type == "floppy" and device.medium) for device in devices)

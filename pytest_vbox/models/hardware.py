@@ -375,6 +375,12 @@ class Hardware(Model):
                     f"there are: {fitting}"
                 )
 
+    @property
+    def has_media_of_its_own(self) -> bool:
+        """Whether there are disks that cannot be emptied like a difference: new ones, and copies of floppies."""
+        devices = (device for controller in self.storage for device in controller.devices if device is not None)
+        return any(device.create is not None or (device.type == "floppy" and device.medium) for device in devices)
+
     def place_of_base(self) -> tuple[StorageController, int]:
         """The controller and the position there that the image's disk goes to.
 
