@@ -14,7 +14,8 @@ from pytest_vbox.images.box import vagrant_box
 from pytest_vbox.images.compression import name_inside, uncompress
 from pytest_vbox.images.convert import Converter
 from pytest_vbox.images.errors import ImageError
-from pytest_vbox.images.formats import check_harmless, compression, disk_format
+from pytest_vbox.images.formats import compression, disk_format
+from pytest_vbox.images.harmless import check_appliance, check_harmless
 from pytest_vbox.images.report import Report
 from pytest_vbox.models import DiskFormat, Image
 
@@ -45,13 +46,22 @@ def usable_in_place(file: Path, image: Image) -> bool:
     """Whether VirtualBox can share a file as it is: a disk of a format of its own, not compressed.
 
     What is nothing that is known is left to VirtualBox too, whose error says more.
+
+    Raises:
+        ImageError: The disk consists of files elsewhere, or is not what ``format:`` says.
     """
     if not file.is_file() or compression(file) is not None:
         return False
     try:
-        return disk_format(file, file.name, image.format) in _IN_PLACE
+        found = disk_format(file, file.name, image.format)
     except ImageError:
+        if image.format is not None:
+            raise
+        found = DiskFormat.VDI
+    if found in _IN_PLACE:
+        check_harmless(file)
         return True
+    return False
 
 
 def import_disk(file: Path, image: Image, folder: Path, converter: Converter | None, report: Report) -> Imported:
@@ -94,12 +104,13 @@ def _file(file: Path, image: Image, work: Path, folder: Path, converter: Convert
         case DiskFormat.BOX | DiskFormat.OVA:
             return _archive(file, found, work, folder, converter, report)
         case DiskFormat.OVF:
+            check_appliance(file)
             return Imported(target, suggested=converter.import_appliance(file, target, report))
         case DiskFormat.RAW:
             converter.from_raw(file, target, report)
         case _:
-            check_harmless(file, found, file.parent)
-            converter.to_vdi(file, target, report, own=own)
+            check_harmless(file)
+            converter.to_vdi(file, found, target, report, own=own)
     return Imported(target)
 
 
@@ -114,9 +125,10 @@ def _archive(
         descriptions = [path for path in members if path.suffix.lower() == ".ovf"]
         if len(descriptions) != 1:
             raise ImageError(f"{file.name} should have one .ovf file, and has {len(descriptions)}")
-        for disk in members:
+        check_appliance(descriptions[0])
+        for disk in members:  # those that the description does not name, too
             if disk.suffix.lower() == ".vmdk":
-                check_harmless(disk, DiskFormat.VMDK, disk.parent)
+                check_harmless(disk)
         target = folder / _DISK
         return Imported(target, suggested=converter.import_appliance(descriptions[0], target, report))
     return _box(inside, folder, converter, report)
@@ -125,9 +137,9 @@ def _archive(
 def _box(inside: Path, folder: Path, converter: Converter, report: Report) -> Imported:
     read = box.read_box(inside)
     found = disk_format(read.disk, read.disk.name)
-    check_harmless(read.disk, found, read.disk.parent)
+    check_harmless(read.disk)
     # A box that Vagrant keeps is Vagrant's, and is not written to.
-    converter.to_vdi(read.disk, folder / _DISK, report, own=inside.is_relative_to(folder))
+    converter.to_vdi(read.disk, found, folder / _DISK, report, own=inside.is_relative_to(folder))
     key = box.copy_key(read.private_key, folder) if read.private_key else None
     if key is None and read.password is None:
         key = box.insecure_key(folder)
@@ -138,7 +150,7 @@ def _box(inside: Path, folder: Path, converter: Converter, report: Report) -> Im
 def _is_tar(file: Path) -> bool:
     """Whether a compressed file is an archive."""
     try:
-        with tarfile.open(file, "r:*") as archive:
+        with tarfile.open(file, "r:*", tarinfo=archives.Member) as archive:
             return archive.next() is not None
     except (tarfile.TarError, OSError, EOFError, ValueError):
         return False
