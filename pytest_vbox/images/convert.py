@@ -30,6 +30,7 @@ from pytest_vbox.virtualbox.errors import ObjectNotFound, VirtualBoxError
 _PATIENCE: Final = 6 * 3600.0
 _SECTOR: Final = 512
 _GROUP: Final = "/pytest-vbox"
+_DISK: Final = "disk.vdi"
 
 
 class Converter(Protocol):
@@ -58,6 +59,9 @@ class Converter(Protocol):
         Raises:
             ImageError: Machines stand on it.
         """
+
+    def abandon(self, folder: Path) -> None:
+        """Take everything in a folder out of VirtualBox in which a process died."""
 
 
 class VirtualBoxConverter:
@@ -161,6 +165,20 @@ class VirtualBoxConverter:
         # From the anchor's registry it has gone to the global one.
         with suppress(VirtualBoxError):
             self._virtualbox.open_medium(location).close()
+
+    def abandon(self, folder: Path) -> None:
+        """See :class:`Converter`."""
+        here = folder.resolve()
+        for machine in self._virtualbox.machines_by_groups([_GROUP]):
+            disks = [entry.medium for entry in machine.medium_attachments if entry.medium is not None]
+            if machine.name.startswith(_NAME) and any(here in Path(disk.location).parents for disk in disks):
+                with suppress(VirtualBoxError):
+                    self._take_apart(machine.id, here / _DISK)
+        for medium in self._virtualbox.hard_disks:
+            if here in Path(medium.location).parents:
+                # One that VirtualBox still works on stays; it is nobody's, and its name is not used again.
+                with suppress(VirtualBoxError):
+                    medium.close()
 
     def _users(self, medium: Medium, anchor: Machine | None) -> list[str]:
         """The machines that a base is attached to, itself or by a difference to it."""

@@ -19,10 +19,11 @@ from pytest_vbox.images.harmless import check_appliance, check_harmless
 from pytest_vbox.images.report import Report
 from pytest_vbox.models import DiskFormat, Image
 
-__all__ = ["Imported", "import_disk", "usable_in_place", "vagrant_box"]
+__all__ = ["DISK", "Imported", "import_disk", "usable_in_place", "vagrant_box"]
 
 _IN_PLACE: Final = frozenset({DiskFormat.VDI, DiskFormat.VMDK, DiskFormat.VHD})
-_DISK: Final = "disk.vdi"
+#: The name of the VDI.
+DISK: Final = "disk.vdi"
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Imported:
         disk: The VDI.
         user: Who logs in, if a box says so.
         private_key: That user's key.
+        password: That user's password, if a box says it.
         suggested: What a box or an appliance says of its machine, by the models' keys.
     """
 
@@ -40,6 +42,7 @@ class Imported:
     user: str | None = None
     private_key: Path | None = None
     suggested: Mapping[str, object] = field(default_factory=dict)
+    password: str | None = field(default=None, repr=False)
 
 
 def usable_in_place(file: Path, image: Image) -> bool:
@@ -99,7 +102,7 @@ def _file(file: Path, image: Image, work: Path, folder: Path, converter: Convert
         uncompress(file, kind, unpacked, report)
         file, own = unpacked, True
     found = DiskFormat.BOX if kind is not None and not own else disk_format(file, name, image.format)
-    target = folder / _DISK
+    target = folder / DISK
     match found:
         case DiskFormat.BOX | DiskFormat.OVA:
             return _archive(file, found, work, folder, converter, report)
@@ -129,7 +132,7 @@ def _archive(
         for disk in members:  # those that the description does not name, too
             if disk.suffix.lower() == ".vmdk":
                 check_harmless(disk)
-        target = folder / _DISK
+        target = folder / DISK
         return Imported(target, suggested=converter.import_appliance(descriptions[0], target, report))
     return _box(inside, folder, converter, report)
 
@@ -139,12 +142,12 @@ def _box(inside: Path, folder: Path, converter: Converter, report: Report) -> Im
     found = disk_format(read.disk, read.disk.name)
     check_harmless(read.disk)
     # A box that Vagrant keeps is Vagrant's, and is not written to.
-    converter.to_vdi(read.disk, found, folder / _DISK, report, own=inside.is_relative_to(folder))
+    converter.to_vdi(read.disk, found, folder / DISK, report, own=inside.is_relative_to(folder))
     key = box.copy_key(read.private_key, folder) if read.private_key else None
     if key is None and read.password is None:
         key = box.insecure_key(folder)
     suggested = {"base_mac": read.base_mac} if read.base_mac else {}
-    return Imported(folder / _DISK, read.user, key, suggested)
+    return Imported(folder / DISK, read.user, key, suggested, read.password)
 
 
 def _is_tar(file: Path) -> bool:

@@ -49,6 +49,9 @@ class Copies:
     def forget(self, disk: Path) -> None:
         """Nothing to forget."""
 
+    def abandon(self, folder: Path) -> None:
+        """Nothing to abandon."""
+
 
 def imported(file: Path, folder: Path, **keys: object) -> Imported:
     """What a file becomes in an empty folder."""
