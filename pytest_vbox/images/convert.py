@@ -85,6 +85,8 @@ class VirtualBoxConverter:
             _by_qemu(source, form, target, error)
             return
         try:
+            if not medium.logical_size:
+                raise ImageError(f"{source.name} is a disk of 0 bytes")
             self._clone(medium, target, report)
         except VirtualBoxError as error:
             target.unlink(missing_ok=True)
