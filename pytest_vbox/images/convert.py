@@ -85,6 +85,9 @@ class VirtualBoxConverter:
             _by_qemu(source, form, target, error)
             return
         try:
+            if medium.parent is not None:
+                # VirtualBox knows the parent, by its UUID: a disk of the user's.
+                raise ImageError(f"{source.name} is a difference to another disk, and not whole without it")
             if not medium.logical_size:
                 raise ImageError(f"{source.name} is a disk of 0 bytes")
             self._clone(medium, target, report)

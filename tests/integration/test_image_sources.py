@@ -333,8 +333,14 @@ def test_a_disk_is_neither_removed_nor_replaced_while_a_machine_uses_it(
         ):
             session.machine.attach_device("SATA", 0, 0, DeviceType.HARD_DISK, base)
             session.machine.save_settings()
+            (difference,) = base.children
         with pytest.raises(ImageError, match=f"in use by machine '{name}'"):
             library.remove(stored)
+        # Somebody's difference to a disk that VirtualBox knows would have brought that disk's content with it.
+        evil = tmp_path / "evil.vdi.gz"
+        evil.write_bytes(gzip.compress(Path(difference.location).read_bytes(), 1))
+        with pytest.raises(ImageError, match=r"^evil\.vdi (is a difference to another disk|.*parent)"):
+            library.usable(Image(disk=evil))
         (stored.folder / "meta.json").unlink()
         with pytest.raises(ImageError, match=f"in use by machine '{name}'"):
             library.usable(image)
