@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pytest_vbox import places, service
 from pytest_vbox.catalogues import load_catalogue
+from pytest_vbox.images import Report, silent
 from pytest_vbox.machines import VirtualBoxHost
 from pytest_vbox.settings import Settings, load
 from pytest_vbox.virtualbox import Credentials, WsdlCache, connect
@@ -20,6 +21,7 @@ def connect_host(
     ssh_key: Path | None = None,
     artifacts: Path | None = None,
     clean_up: bool = True,
+    report: Report = silent,
 ) -> VirtualBoxHost:
     """Connect to VirtualBox.
 
@@ -30,6 +32,7 @@ def connect_host(
         ssh_key: A private key to log in with instead of the images' own.
         artifacts: Where what machines show is saved; by default as set.
         clean_up: Remove what runs that died have left behind.
+        report: Is told how far a download, or what else takes long, has come.
 
     Raises:
         SettingsError: A setting cannot be used.
@@ -58,6 +61,7 @@ def connect_host(
             ssh_key=ssh_key,
             artifacts=artifacts,
             on_close=endpoint.release,
+            report=report,
         )
         if clean_up:
             host.clean_up_abandoned()

@@ -18,7 +18,27 @@ from pytest_vbox.images.report import Report
 MAX_FILES: Final = 1000
 _CHUNK: Final = 1024**2
 _LONGEST: Final = 200
+_LONGEST_HEADER: Final = 1024**2
+_HEADERS: Final = frozenset(
+    {
+        tarfile.GNUTYPE_LONGNAME,
+        tarfile.GNUTYPE_LONGLINK,
+        tarfile.XHDTYPE,
+        tarfile.XGLTYPE,
+        tarfile.SOLARIS_XHDTYPE,
+    }
+)
 _ROOM: Final = 64 * 1024**2
+
+
+class Member(tarfile.TarInfo):
+    """A member whose header is bounded: tarfile reads long names and attributes whole into memory."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:  # tarfile's hook for subclasses
+        if self.type in _HEADERS and self.size > _LONGEST_HEADER:
+            raise ImageError(f"an archive with a header of {self.size} bytes; refused")
+        found: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
+        return found
 
 
 def unpack(source: Path, folder: Path, report: Report, limit: int = MAX_BYTES) -> list[Path]:
@@ -38,7 +58,7 @@ def unpack(source: Path, folder: Path, report: Report, limit: int = MAX_BYTES) -
     """
     limit = min(limit, shutil.disk_usage(folder).free - _ROOM)
     try:
-        with tarfile.open(source, "r|*") as archive:
+        with tarfile.open(source, "r|*", tarinfo=Member) as archive:
             return _unpack_all(source, archive, folder, report, limit)
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:

@@ -11,9 +11,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from lxml import etree
-
 from pytest_vbox.images.errors import ImageError
+from pytest_vbox.images.harmless import described_files
 from pytest_vbox.models import Image
 
 _DISKS: Final = frozenset({".vmdk", ".vdi", ".vhd"})
@@ -156,19 +155,9 @@ def _described_disk(ovf: Path) -> str | None:
     """The first disk that a description refers to."""
     if not ovf.is_file():
         return None
-    if ovf.stat().st_size > _LONGEST:
-        raise ImageError("the box's box.ovf is too long for a description")
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
-    try:
-        root = etree.fromstring(ovf.read_bytes(), parser)
-    except etree.XMLSyntaxError as error:
-        raise ImageError(f"the box's box.ovf is not XML: {error}") from error
-    if root.getroottree().docinfo.internalDTD is not None:
-        raise ImageError("the box's box.ovf defines entities of its own; refused")
-    for element in root.iter("{*}File"):
-        href = element.get("{http://schemas.dmtf.org/ovf/envelope/1}href") or element.get("href") or ""
-        if Path(href).suffix.lower() in _DISKS:
-            return href
+    for name, _ in described_files(ovf):
+        if Path(name).suffix.lower() in _DISKS:
+            return name
     return None
 
 

@@ -34,15 +34,19 @@ def sum_for(name: str, listed: str, source: str) -> str:
     Raises:
         ImageError: The file is not in it, or it is no list of SHA-256 sums.
     """
-    sums: dict[str, str] = {}
+    sums: dict[str, set[str]] = {}
     lines = [line.strip() for line in listed.splitlines() if line.strip()]
     for line in lines:
         if match := _GNU.match(line):
-            sums[match[2].rpartition("/")[2]] = match[1].lower()
+            _note(sums, match[2], match[1])
         elif match := _BSD.match(line):
-            sums[match[1].rpartition("/")[2]] = match[2].lower()
-    if name in sums:
-        return sums[name]
+            _note(sums, match[1], match[2])
+    # A list of a whole tree may have the name in other folders too.
+    found = sums.get(name) or set().union(*(sums[path] for path in sums if path.rpartition("/")[2] == name))
+    if len(found) > 1:
+        raise ImageError(f"{source} has {len(found)} different sums for {name!r}; write the sum itself")
+    if found:
+        return found.pop()
     if not sums and len(lines) == 1 and (alone := _ALONE.match(lines[0])):
         return alone[1].lower()  # a file of its own, such as disk.img.sha256
     if not sums:
@@ -51,3 +55,7 @@ def sum_for(name: str, listed: str, source: str) -> str:
         )
     others = ", ".join(sorted(sums)[:_SHOWN]) + (", …" if len(sums) > _SHOWN else "")
     raise ImageError(f"{source} has no sum for {name!r}; it has: {others}")
+
+
+def _note(sums: dict[str, set[str]], path: str, sha256: str) -> None:
+    sums.setdefault(path.removeprefix("./"), set()).add(sha256.lower())

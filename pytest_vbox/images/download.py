@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 from pytest_vbox.images.checksums import MAX_BYTES, sha256_of, sum_for
 from pytest_vbox.images.errors import ImageError
@@ -45,7 +45,7 @@ class Source:
     @property
     def name(self) -> str:
         """The file's name."""
-        return urlsplit(self.url).path.rpartition("/")[2] or "download"
+        return unquote(urlsplit(self.url).path.rpartition("/")[2]) or "download"
 
 
 class _Broken(Exception):
@@ -96,35 +96,46 @@ def fetch(source: Source, target: Path, sha256: str | None, report: Report, stal
     return found
 
 
-def fetch_sum(source: Source, listed: str | Path, stalled: float = STALLED) -> str:
+def fetch_sum(name: str, listed: str | Path, *, insecure: bool = False, stalled: float = STALLED) -> str:
     """The sum of a file, from a list of sums.
 
     Args:
-        source: The file.
+        name: The file's name.
         listed: Where the list is: an address, or a file on this computer.
+        insecure: Whether the list may come over http.
         stalled: Seconds without a byte after which a connection counts as broken.
+
+    Raises:
+        ImageError: The list cannot be had, or does not have the file.
     """
     if isinstance(listed, Path):
         try:
             text = listed.read_text(encoding="utf-8", errors="replace")
         except OSError as error:
             raise ImageError(f"the list of sums {listed} cannot be read: {error.strerror}") from error
-        return sum_for(source.name, text, str(listed))
-    if urlsplit(listed).scheme == "http" and not source.insecure and not _is_loopback(listed):
-        raise ImageError(
-            f"{listed}: a list of sums that comes over http proves nothing; take https, or write the sum itself "
-            "(insecure: true does without)"
-        )
+        return sum_for(name, text, str(listed))
+    _check_proves(listed, insecure)
     try:
-        with _opened(Source(listed, source.insecure), {}, stalled) as response:
+        with _opened(Source(listed, insecure), {}, stalled) as response:
+            _check_proves(response.url, insecure)
             if response.status_code != HTTPStatus.OK:
                 raise ImageError(f"{listed}: HTTP {response.status_code} {response.reason}")
             content = response.raw.read(MAX_BYTES + 1, decode_content=True)
     except _Broken as broken:
         raise ImageError(f"{listed}: no answer: {broken.__cause__}") from broken.__cause__
+    except _breaks() as error:
+        raise ImageError(f"{listed}: the connection broke: {error}") from error
     if len(content) > MAX_BYTES:
         raise ImageError(f"{listed} is too long for a list of sums")
-    return sum_for(source.name, content.decode("utf-8", errors="replace"), listed)
+    return sum_for(name, content.decode("utf-8", errors="replace"), listed)
+
+
+def _check_proves(listed: str, insecure: bool) -> None:
+    if urlsplit(listed).scheme == "http" and not insecure and not _is_loopback(listed):
+        raise ImageError(
+            f"{listed}: a list of sums that comes over http proves nothing; take https, or write the sum itself "
+            "(insecure: true does without)"
+        )
 
 
 def _go_on(source: Source, part: Path, report: Report, stalled: float) -> None:
@@ -148,6 +159,11 @@ def _go_on(source: Source, part: Path, report: Report, stalled: float) -> None:
             raise ImageError(f"{source.url}: HTTP {response.status_code} {response.reason}")
         if response.status_code == HTTPStatus.OK:
             done = 0
+            # Before it is noted that this is the version that is here.
+            _throw_away(part)
+        elif not _goes_on_at(response, done):
+            _throw_away(part)
+            raise _Broken from ImageError("the server sent another part than it was asked for")
         length = response.headers.get("Content-Length")
         total = done + int(length) if length and length.isdigit() else None
         if total is not None:
@@ -156,11 +172,22 @@ def _go_on(source: Source, part: Path, report: Report, stalled: float) -> None:
         _receive(source, response, part, done, total, report)
 
 
+def _goes_on_at(response: requests.Response, done: int) -> bool:
+    """Whether a part of a file begins where what is here ends."""
+    span = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
+    return done > 0 and span.strip() == str(done)
+
+
+def _breaks() -> tuple[type[Exception], ...]:
+    """What says that a connection broke."""
+    import urllib3.exceptions
+
+    return (urllib3.exceptions.HTTPError, TimeoutError, ConnectionError)
+
+
 def _receive(
     source: Source, response: requests.Response, part: Path, done: int, total: int | None, report: Report
 ) -> None:
-    import urllib3.exceptions
-
     what = f"download {source.name}"
     report(what, done, total)
     try:
@@ -174,7 +201,7 @@ def _receive(
                 report(what, done, total)
             file.flush()
             os.fsync(file.fileno())
-    except (urllib3.exceptions.HTTPError, TimeoutError, ConnectionError) as error:
+    except _breaks() as error:
         raise _Broken from error
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:

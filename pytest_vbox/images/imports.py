@@ -14,14 +14,16 @@ from pytest_vbox.images.box import vagrant_box
 from pytest_vbox.images.compression import name_inside, uncompress
 from pytest_vbox.images.convert import Converter
 from pytest_vbox.images.errors import ImageError
-from pytest_vbox.images.formats import check_harmless, compression, disk_format
+from pytest_vbox.images.formats import compression, disk_format
+from pytest_vbox.images.harmless import check_appliance, check_harmless
 from pytest_vbox.images.report import Report
 from pytest_vbox.models import DiskFormat, Image
 
-__all__ = ["Imported", "import_disk", "usable_in_place", "vagrant_box"]
+__all__ = ["DISK", "Imported", "import_disk", "usable_in_place", "vagrant_box"]
 
 _IN_PLACE: Final = frozenset({DiskFormat.VDI, DiskFormat.VMDK, DiskFormat.VHD})
-_DISK: Final = "disk.vdi"
+#: The name of the VDI.
+DISK: Final = "disk.vdi"
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Imported:
         disk: The VDI.
         user: Who logs in, if a box says so.
         private_key: That user's key.
+        password: That user's password, if a box says it.
         suggested: What a box or an appliance says of its machine, by the models' keys.
     """
 
@@ -39,19 +42,29 @@ class Imported:
     user: str | None = None
     private_key: Path | None = None
     suggested: Mapping[str, object] = field(default_factory=dict)
+    password: str | None = field(default=None, repr=False)
 
 
 def usable_in_place(file: Path, image: Image) -> bool:
     """Whether VirtualBox can share a file as it is: a disk of a format of its own, not compressed.
 
     What is nothing that is known is left to VirtualBox too, whose error says more.
+
+    Raises:
+        ImageError: The disk consists of files elsewhere, or is not what ``format:`` says.
     """
     if not file.is_file() or compression(file) is not None:
         return False
     try:
-        return disk_format(file, file.name, image.format) in _IN_PLACE
+        found = disk_format(file, file.name, image.format)
     except ImageError:
+        if image.format is not None:
+            raise
+        found = DiskFormat.VDI
+    if found in _IN_PLACE:
+        check_harmless(file)
         return True
+    return False
 
 
 def import_disk(file: Path, image: Image, folder: Path, converter: Converter | None, report: Report) -> Imported:
@@ -89,17 +102,18 @@ def _file(file: Path, image: Image, work: Path, folder: Path, converter: Convert
         uncompress(file, kind, unpacked, report)
         file, own = unpacked, True
     found = DiskFormat.BOX if kind is not None and not own else disk_format(file, name, image.format)
-    target = folder / _DISK
+    target = folder / DISK
     match found:
         case DiskFormat.BOX | DiskFormat.OVA:
             return _archive(file, found, work, folder, converter, report)
         case DiskFormat.OVF:
+            check_appliance(file)
             return Imported(target, suggested=converter.import_appliance(file, target, report))
         case DiskFormat.RAW:
             converter.from_raw(file, target, report)
         case _:
-            check_harmless(file, found, file.parent)
-            converter.to_vdi(file, target, report, own=own)
+            check_harmless(file)
+            converter.to_vdi(file, found, target, report, own=own)
     return Imported(target)
 
 
@@ -114,10 +128,11 @@ def _archive(
         descriptions = [path for path in members if path.suffix.lower() == ".ovf"]
         if len(descriptions) != 1:
             raise ImageError(f"{file.name} should have one .ovf file, and has {len(descriptions)}")
-        for disk in members:
+        check_appliance(descriptions[0])
+        for disk in members:  # those that the description does not name, too
             if disk.suffix.lower() == ".vmdk":
-                check_harmless(disk, DiskFormat.VMDK, disk.parent)
-        target = folder / _DISK
+                check_harmless(disk)
+        target = folder / DISK
         return Imported(target, suggested=converter.import_appliance(descriptions[0], target, report))
     return _box(inside, folder, converter, report)
 
@@ -125,20 +140,20 @@ def _archive(
 def _box(inside: Path, folder: Path, converter: Converter, report: Report) -> Imported:
     read = box.read_box(inside)
     found = disk_format(read.disk, read.disk.name)
-    check_harmless(read.disk, found, read.disk.parent)
+    check_harmless(read.disk)
     # A box that Vagrant keeps is Vagrant's, and is not written to.
-    converter.to_vdi(read.disk, folder / _DISK, report, own=inside.is_relative_to(folder))
+    converter.to_vdi(read.disk, found, folder / DISK, report, own=inside.is_relative_to(folder))
     key = box.copy_key(read.private_key, folder) if read.private_key else None
     if key is None and read.password is None:
         key = box.insecure_key(folder)
     suggested = {"base_mac": read.base_mac} if read.base_mac else {}
-    return Imported(folder / _DISK, read.user, key, suggested)
+    return Imported(folder / DISK, read.user, key, suggested, read.password)
 
 
 def _is_tar(file: Path) -> bool:
     """Whether a compressed file is an archive."""
     try:
-        with tarfile.open(file, "r:*") as archive:
+        with tarfile.open(file, "r:*", tarinfo=archives.Member) as archive:
             return archive.next() is not None
     except (tarfile.TarError, OSError, EOFError, ValueError):
         return False

@@ -8,29 +8,31 @@ under a VirtualBox that has it open.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
+import re
 import shutil
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
+
+from pydantic import SecretStr
 
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.images import download
 from pytest_vbox.images.checksums import sha256_of
 from pytest_vbox.images.convert import Converter
 from pytest_vbox.images.errors import ImageError
-from pytest_vbox.images.imports import import_disk, usable_in_place, vagrant_box
+from pytest_vbox.images.identity import FORMAT, digest, download_key, existing, fixed_sum, local_key, state_of
+from pytest_vbox.images.imports import DISK, Imported, import_disk, usable_in_place, vagrant_box
 from pytest_vbox.images.report import Report, silent
 from pytest_vbox.models import Image
 from pytest_vbox.ownership import held
 
-_FORMAT: Final = 1  # of what is stored; a higher one makes everything anew
 _META: Final = "meta.json"
 # How long to wait while another process fetches the same: a large download over a slow line.
 _PATIENCE: Final = 6 * 3600.0
@@ -52,6 +54,7 @@ class Stored:
         private_key: That user's key, if a box came with one.
         suggested: What a box or an appliance says of its machine.
         disk_sha256: The sum of the disk.
+        password: The user's password, if a box said so.
     """
 
     key: str
@@ -65,6 +68,7 @@ class Stored:
     private_key: Path | None = None
     suggested: Mapping[str, object] = field(default_factory=dict)
     disk_sha256: str = ""
+    password: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,21 @@ class Usable:
     disk: Path
     private_key: Path | None = None
     user: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+    def applied_to(self, image: Image) -> Image:
+        """The image with this disk; and with this login, where the YAML says nothing and cloud-init makes none."""
+        update: dict[str, object] = {"disk": self.disk}
+        given = image.model_fields_set
+        if image.cloud_init is None:
+            if self.user is not None and "user" not in given:
+                update["user"] = self.user
+            if not given & {"private_key", "password"}:
+                update["private_key"] = self.private_key
+                if self.password is not None:
+                    update["password"] = SecretStr(self.password)
+                    update["sudo_password"] = image.sudo_password or SecretStr(self.password)
+        return image.model_copy(update=update)
 
 
 class Library:
@@ -96,22 +115,19 @@ class Library:
         Raises:
             ImageError: It cannot be had.
         """
-        if image.disk is not None and image.disk.is_dir():
-            raise ImageError(f"image {image.disk} is not a file")
-        if image.disk is not None and image.disk.exists() and usable_in_place(image.disk, image):
-            if isinstance(image.sha256, str) and not _is_url(image.sha256):
-                self._verify_in_place(image.disk, image.sha256, report)
+        if image.disk is not None and usable_in_place(existing(image), image):
+            self._verify_local(image, image.disk, report)
             return Usable(image.disk)
         stored = self.find(image) or self._bring(image, report)
-        return Usable(stored.disk, stored.private_key, stored.user)
+        return Usable(stored.disk, stored.private_key, stored.user, stored.password)
 
     def find(self, image: Image) -> Stored | None:
         """The entry of an image that was fetched or imported before, without network and without importing."""
         try:
-            identity = self._identity(image)
-        except ImageError:
+            key = self._key(image)
+        except (ImageError, OSError):
             return None
-        return self._read(self._folder / identity) if identity is not None else None
+        return self._read(self._folder / key) if key is not None else None
 
     def stored(self) -> list[Stored]:
         """All entries, the oldest first."""
@@ -141,9 +157,9 @@ class Library:
         Raises:
             ImageError: VirtualBox has its disk open, since machines were made of it.
         """
-        if self._converter is not None:
-            self._converter.forget(stored.disk)
-        with held(self._state, f"image {stored.key}", Deadline(_PATIENCE)):
+        with self._alone(stored.key):
+            if self._converter is not None:
+                self._converter.forget(stored.disk)
             # What is half gone has no meta.json, and so is no entry.
             (stored.folder / _META).unlink(missing_ok=True)
             shutil.rmtree(stored.folder, ignore_errors=True)
@@ -151,103 +167,120 @@ class Library:
 
     # Making one
 
-    def _identity(self, image: Image) -> str | None:
+    def _key(self, image: Image) -> str | None:
         """The key of an image's entry; None while that is not known, for a download that was never made."""
-        form = str(image.format or "")
-        if image.url is not None:
-            known = image.sha256 if isinstance(image.sha256, str) and not _is_url(image.sha256) else None
-            sum_ = known or self._known_sum(image)
-            return _digest("sha256", sum_, form) if sum_ else None
-        if image.vagrant is not None:
-            _, version = vagrant_box(image)
-            return _digest("vagrant", version, form)
-        if image.disk is None or not image.disk.exists():
-            raise ImageError(f"image {image.disk}: there is no such file. Correct `disk:`, or fetch the image")
-        status = image.disk.stat()
-        return _digest("file", f"{image.disk.resolve()} {status.st_size} {status.st_mtime_ns}", form)
+        if image.url is None:
+            return local_key(image)
+        known = fixed_sum(image) or self._known_sum(image)
+        return download_key(image, known) if known else None
 
     def _bring(self, image: Image, report: Report) -> Stored:
-        with self._lock(image):
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # One at a time of one source; the others find it made.
+        with held(self._state, f"image {image.source}", Deadline(_PATIENCE)):
             if image.url is not None:
                 return self._download(image, report)
-            identity = self._identity(image)
-            assert identity is not None  # noqa: S101 - only a download has none
-            known = self._read(self._folder / identity)
-            if known is not None:
-                return known
-            file = vagrant_box(image)[0] if image.vagrant is not None else image.disk
-            assert file is not None  # noqa: S101 - _identity has looked
-            if isinstance(image.sha256, str) and file.is_file() and not _is_url(image.sha256):
-                self._verify_in_place(file, image.sha256, report)
-            return self._import(image, file, identity, "", report)
-
-    @contextmanager
-    def _lock(self, image: Image) -> Iterator[None]:
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with held(self._state, f"image {image.source}", Deadline(_PATIENCE)):
-            yield
+            if image.vagrant is not None:
+                return self._import(image, vagrant_box(image)[0], local_key(image), "", report)
+            file = existing(image)
+            key = local_key(image)
+            self._verify_local(image, file, report)
+            return self._import(image, file, key, "", report)
 
     def _download(self, image: Image, report: Report) -> Stored:
         assert image.url is not None  # noqa: S101
         source = download.Source(image.url, image.insecure)
-        wanted = image.sha256 if isinstance(image.sha256, str) and not _is_url(image.sha256) else None
+        wanted = fixed_sum(image)
         if wanted is None and image.sha256 is not None:
-            wanted = download.fetch_sum(source, image.sha256)
-        if wanted is not None:
-            known = self._read(self._folder / _digest("sha256", wanted, str(image.format or "")))
-            if known is not None:
-                self._note_sum(image, wanted)
-                return known
+            wanted = download.fetch_sum(source.name, image.sha256, insecure=image.insecure)
+        known = self._read(self._folder / download_key(image, wanted)) if wanted is not None else None
+        if known is not None:
+            self._note_sum(image, known.sha256)
+            return known
         folder = self._folder / "downloads"
         folder.mkdir(exist_ok=True, mode=0o700)
         # The name's ending stays, since a raw disk is known by it.
-        target = folder / f"{_digest('url', image.url, '')[:16]}-{source.name[-80:]}"
+        name = re.sub(r"[^A-Za-z0-9._-]", "_", source.name)[-80:]
+        target = folder / f"{digest('url', image.url)[:16]}-{name}"
         found = download.fetch(source, target, wanted, report)
         try:
-            stored = self._import(image, target, _digest("sha256", found, str(image.format or "")), found, report)
+            stored = self._import(image, target, download_key(image, found), found, report)
         finally:
             target.unlink(missing_ok=True)
         self._note_sum(image, found)
         return stored
 
+    @contextmanager
+    def _alone(self, key: str) -> Iterator[None]:
+        """Nobody else makes or removes the entry, or makes its disk a base, meanwhile."""
+        base = (self._folder / key / DISK).resolve()
+        with (
+            held(self._state, f"image {key}", Deadline(_PATIENCE)),
+            held(self._state, f"base {base}", Deadline(_PATIENCE)),
+        ):
+            yield
+
     def _import(self, image: Image, file: Path, key: str, sha256: str, report: Report) -> Stored:
         place = self._folder / key
-        known = self._read(place)
-        if known is not None:
-            return known
-        half = self._folder / f"{key}.half"
-        for rest in (half, place):  # of a process that died
-            shutil.rmtree(rest, ignore_errors=True)
-        half.mkdir(mode=0o700)
-        try:
-            imported = import_disk(file, image, half, self._converter, report)
-            disk = imported.disk
-            meta = {
-                "format": _FORMAT,
-                "disk": disk.name,
-                "source": image.source,
-                "sha256": sha256,
-                "disk_sha256": sha256_of(disk),
-                "made": datetime.now(UTC).isoformat(timespec="seconds"),
-                "user": imported.user,
-                "private_key": imported.private_key.name if imported.private_key else None,
-                "suggested": dict(imported.suggested),
-            }
-            _write_synced(half / _META, json.dumps(meta, indent=1))
-            half.rename(place)
-        except OSError as error:
-            raise ImageError(f"image {image.source}: cannot be stored in {half}: {error.strerror}") from error
-        finally:
-            shutil.rmtree(half, ignore_errors=True)
+        # Of two sources with one content, too, only one makes it.
+        with self._alone(key):
+            known = self._read(place)
+            if known is not None:
+                return known
+            self._clear(key)
+            # Another name each time: VirtualBox may still work on the one of a process that died.
+            half = self._folder / f"{key}.{uuid.uuid4().hex[:8]}.half"
+            half.mkdir(mode=0o700)
+            try:
+                imported = import_disk(file, image, half, self._converter, report)
+                report(f"check {imported.disk.name}", 0, None)
+                self._describe(half, imported, image, sha256)
+                half.rename(place)
+                _sync(self._folder)
+            except OSError as error:
+                raise ImageError(f"image {image.source}: cannot be stored in {half}: {error.strerror}") from error
+            finally:
+                shutil.rmtree(half, ignore_errors=True)
         stored = self._read(place)
         if stored is None:
             raise ImageError(f"image {image.source}: {place} vanished while it was being made")
         return stored
 
+    def _clear(self, key: str) -> None:
+        """Take away what a process that died has left, or somebody who deleted only a part."""
+        place = self._folder / key
+        for rest in self._folder.glob(f"{key}.*half"):
+            if self._converter is not None:
+                self._converter.abandon(rest)
+            shutil.rmtree(rest, ignore_errors=True)
+        # VirtualBox remembers disks whose files were deleted, and refuses another at the same place.
+        if self._converter is not None:
+            self._converter.forget(place / DISK)
+        shutil.rmtree(place, ignore_errors=True)
+
+    def _describe(self, folder: Path, imported: Imported, image: Image, sha256: str) -> None:
+        """Write down what was made, once all of it is on the disk."""
+        meta = {
+            "format": FORMAT,
+            "disk": imported.disk.name,
+            "source": image.source,
+            "sha256": sha256,
+            "disk_sha256": sha256_of(imported.disk),
+            "made": datetime.now(UTC).isoformat(timespec="seconds"),
+            "user": imported.user,
+            "password": imported.password,
+            "private_key": imported.private_key.name if imported.private_key else None,
+            "suggested": dict(imported.suggested),
+        }
+        with imported.disk.open("r+b") as file:
+            os.fsync(file.fileno())
+        _write_synced(folder / _META, json.dumps(meta, indent=1))
+        _sync(folder)
+
     def _read(self, folder: Path) -> Stored | None:
         try:
             meta = json.loads((folder / _META).read_text(encoding="utf-8"))
-            if meta["format"] != _FORMAT:
+            if meta["format"] != FORMAT:
                 return None
             disk, key = folder / meta["disk"], meta["private_key"]
             return Stored(
@@ -262,31 +295,32 @@ class Library:
                 private_key=folder / key if key else None,
                 suggested=meta["suggested"],
                 disk_sha256=meta["disk_sha256"],
+                password=meta.get("password"),
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None  # not there, half gone, or made by another version
 
-    def _verify_in_place(self, disk: Path, sha256: str, report: Report) -> None:
+    def _verify_local(self, image: Image, disk: Path, report: Report) -> None:
         """Hold a local file against its sum, once for each state of the file."""
-        status = disk.stat()
-        mark = (
-            self._folder
-            / "verified"
-            / _digest(str(disk.resolve()), f"{status.st_size} {status.st_mtime_ns}", sha256)
-        )
-        if mark.exists():
+        if image.sha256 is None:
             return
-        report(f"verify {disk.name}", 0, status.st_size)
+        mark = self._folder / "verified" / digest(state_of(disk), str(image.sha256))
+        if mark.exists() and not isinstance(image.sha256, Path):
+            return
+        wanted = fixed_sum(image) or download.fetch_sum(disk.name, image.sha256, insecure=image.insecure)
+        if mark.exists() and mark.read_text(encoding="ascii") == wanted:
+            return
+        report(f"verify {disk.name}", 0, None)
         found = sha256_of(disk)
-        if found != sha256:
-            raise ImageError(f"image {disk}: its SHA-256 is {found}, and should be {sha256}")
+        if found != wanted:
+            raise ImageError(f"image {disk}: its SHA-256 is {found}, and should be {wanted}")
         mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.touch()
+        _write_synced(mark, wanted)
 
     # The sum that a download without a fixed one had, so that it is found again without network.
 
     def _sum_note(self, image: Image) -> Path:
-        return self._folder / "sums" / _digest("url", str(image.url), str(image.sha256 or ""))
+        return self._folder / "sums" / digest("url", str(image.url), str(image.sha256 or ""))
 
     def _note_sum(self, image: Image, sha256: str) -> None:
         note = self._sum_note(image)
@@ -299,14 +333,6 @@ class Library:
         return None
 
 
-def _is_url(text: str) -> bool:
-    return bool(urlsplit(text).scheme)
-
-
-def _digest(*parts: str) -> str:
-    return hashlib.sha256("\0".join((str(_FORMAT), *parts)).encode()).hexdigest()[:32]
-
-
 def _write_synced(path: Path, text: str) -> None:
     half = path.with_name(path.name + ".half")
     with half.open("w", encoding="utf-8") as file:
@@ -314,3 +340,13 @@ def _write_synced(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     half.replace(path)
+
+
+def _sync(folder: Path) -> None:
+    """Make names in a folder last. Windows does that by itself, and cannot open folders."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -343,17 +343,16 @@ class VirtualBoxHost:
         if not self.local:
             if image.disk is None:
                 raise ImageError(
-                    f"image {image.source}: VirtualBox is on another computer, so it needs disk, a path there"
+                    f"image {image.source}: VirtualBox is on another computer, where nothing is fetched or "
+                    "imported; it needs disk, a path there to a VDI, VMDK or VHD"
+                )
+            if image.sha256 is not None:
+                raise ImageError(
+                    f"image {image.source}: VirtualBox is on another computer, so sha256 cannot be verified here; "
+                    "verify the file there, and take sha256 out"
                 )
             return image
-        usable = self.library.usable(image, report=self.report)
-        update: dict[str, object] = {"disk": usable.disk}
-        given = image.model_fields_set
-        if usable.user is not None and "user" not in given:
-            update["user"] = usable.user
-        if usable.private_key is not None and not given & {"private_key", "password"}:
-            update["private_key"] = usable.private_key
-        return image.model_copy(update=update)
+        return self.library.usable(image, report=self.report).applied_to(image)
 
     def _disk(self, image: Image) -> Path:
         if image.disk is None:  # _with_disk has seen to it

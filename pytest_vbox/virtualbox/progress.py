@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -24,8 +25,12 @@ class Progress(Interface):
     cancelable = ReadOnly("cancelable", bool)
     result_code = ReadOnly("resultCode", int)
 
-    def wait(self, deadline: Deadline) -> None:
+    def wait(self, deadline: Deadline, watch: Callable[[int], None] | None = None) -> None:
         """Wait until the operation is over, check its result and release it.
+
+        Args:
+            deadline: For how long.
+            watch: Is told now and then how far it is, in percent.
 
         Raises:
             VirtualBoxError: The operation failed, with VirtualBox's own words.
@@ -37,6 +42,8 @@ class Progress(Interface):
                 break
             if deadline.expired:
                 raise self._give_up(deadline)
+            if watch is not None:
+                watch(self.percent)
         code = self.result_code
         if code:
             raise self._error(code)

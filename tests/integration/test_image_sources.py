@@ -11,6 +11,7 @@ import json
 import lzma
 import shutil
 import struct
+import subprocess
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
@@ -23,11 +24,11 @@ from machine_support import disk_of, forget, names_of_ours
 
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.fixtures import MachineFactory
-from pytest_vbox.images import Library, VirtualBoxConverter
+from pytest_vbox.images import Bases, ImageError, Library, VirtualBoxConverter
 from pytest_vbox.images.compression import zstd
 from pytest_vbox.machines import VirtualBoxHost
 from pytest_vbox.models import DiskFormat, Image
-from pytest_vbox.virtualbox.enums import MediumVariant
+from pytest_vbox.virtualbox.enums import CleanupMode, DeviceType, LockType, MediumType, MediumVariant, StorageBus
 
 SIZE = 8 * 1024**2
 
@@ -243,6 +244,143 @@ def test_a_raw_disk_without_a_partition_table_needs_to_be_called_raw(
     assert content_of(vbox_host, usable.disk, tmp_path).startswith(b"A" * 4 * 1024**2)
 
 
+@pytest.mark.skipif(shutil.which("qemu-img") is None, reason="only qemu-img makes a VHDX")
+def test_a_vhdx_becomes_a_vdi_with_the_same_content(
+    vbox_host: VirtualBoxHost, library: Library, raw: Path, tmp_path: Path, content: bytes
+) -> None:
+    file = tmp_path / "small.vhdx"
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "vhdx", raw, file], check=True, timeout=60)
+    usable = library.usable(Image(disk=file))
+    # A VHDX is as long as whole blocks are.
+    assert content_of(vbox_host, usable.disk, tmp_path).rstrip(b"\0") == content.rstrip(b"\0")
+
+
+def test_what_virtualbox_cannot_read_is_said_with_the_way_out(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "torn.qcow2"
+    file.write_bytes(qcow2(b""))
+    with pytest.raises(ImageError, match=r"^torn\.qcow2 is a disk of 0 bytes$"):
+        library.usable(Image(disk=file))
+    file.write_bytes(b"QFI\xfb" + struct.pack(">I", 99) + bytes(4000))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ImageError, match=r"(?s)VirtualBox cannot read torn\.qcow2: .*Install qemu-img"):
+        library.usable(Image(disk=file))
+    assert library.stored() == []
+
+
+def test_a_disk_that_the_user_has_in_virtualbox_stays_there_as_it_was(
+    vbox_host: VirtualBoxHost, library: Library, tmp_path: Path, content: bytes
+) -> None:
+    file = tmp_path / "mine.qcow2"
+    file.write_bytes(qcow2(content))
+    mine = vbox_host.api.open_medium(str(file))
+    try:
+        usable = library.usable(Image(disk=file))
+        assert content_of(vbox_host, usable.disk, tmp_path) == content
+        assert str(file) in [medium.location for medium in vbox_host.api.hard_disks]
+    finally:
+        mine.close()
+
+
+def test_a_box_of_vagrants_whose_disk_virtualbox_knows_from_elsewhere_is_imported_and_not_written(
+    vbox_host: VirtualBoxHost,
+    library: Library,
+    made: Callable[..., Path],
+    tmp_path: Path,
+    content: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("VAGRANT_HOME", str(tmp_path / "vagrant.d"))
+    folder = tmp_path / "vagrant.d" / "boxes" / "me-VAGRANTSLASH-it" / "1.0" / "amd64" / "virtualbox"
+    folder.mkdir(parents=True)
+    (folder / "metadata.json").write_text('{"provider": "virtualbox"}')
+    original = made("VMDK", "original.vmdk", MediumVariant.VMDK_STREAM_OPTIMIZED)
+    disk = Path(shutil.copy(original, folder / "box.vmdk"))
+    before = disk.read_bytes()
+    same = vbox_host.api.open_medium(str(original))
+    try:
+        usable = library.usable(Image(vagrant="me/it"))
+    finally:
+        same.close()
+    assert content_of(vbox_host, usable.disk, tmp_path) == content
+    assert disk.read_bytes() == before
+    assert [path.name for path in usable.disk.parent.glob("copy*")] == []
+
+
+def test_a_disk_is_neither_removed_nor_replaced_while_a_machine_uses_it(
+    vbox_host: VirtualBoxHost,
+    library: Library,
+    made: Callable[..., Path],
+    tmp_path: Path,
+    content: bytes,
+) -> None:
+    packed = tmp_path / "small.vdi.gz"
+    packed.write_bytes(gzip.compress(made("VDI", "a.vdi").read_bytes(), 1))
+    image = Image(disk=packed)
+    disk = library.usable(image).disk
+    bases = Bases(vbox_host.session, vbox_host.context.state)
+    name = f"pytest-vbox-test-{tmp_path.name}"
+    machine = vbox_host.api.create_machine("", name, [], "Other_64", "forceOverwrite=1")
+    machine.add_storage_controller("SATA", StorageBus.SATA)
+    vbox_host.api.register_machine(machine)
+    (stored,) = library.stored()
+    try:
+        with (
+            bases.ready(disk, MediumType.MULTI_ATTACH, Deadline(30)) as base,
+            vbox_host.session.lock(machine, LockType.WRITE, Deadline(30)) as session,
+        ):
+            session.machine.attach_device("SATA", 0, 0, DeviceType.HARD_DISK, base)
+            session.machine.save_settings()
+            (difference,) = base.children
+        with pytest.raises(ImageError, match=f"in use by machine '{name}'"):
+            library.remove(stored)
+        # Somebody's difference to a disk that VirtualBox knows would have brought that disk's content with it.
+        evil = tmp_path / "evil.vdi.gz"
+        evil.write_bytes(gzip.compress(Path(difference.location).read_bytes(), 1))
+        with pytest.raises(ImageError, match=r"^evil\.vdi (is a difference to another disk|.*parent)"):
+            library.usable(Image(disk=evil))
+        (stored.folder / "meta.json").unlink()
+        with pytest.raises(ImageError, match=f"in use by machine '{name}'"):
+            library.usable(image)
+        assert disk.exists()
+    finally:
+        machine.delete_config(machine.unregister(CleanupMode.DETACH_ALL_RETURN_HARD_DISKS_ONLY)).wait(Deadline(30))
+    assert library.usable(image).disk == disk
+    assert content_of(vbox_host, disk, tmp_path) == content
+
+
+def test_a_cache_that_was_deleted_is_made_anew_though_virtualbox_remembers_its_disks(
+    vbox_host: VirtualBoxHost, library: Library, made: Callable[..., Path], tmp_path: Path
+) -> None:
+    packed = tmp_path / "small.vdi.gz"
+    packed.write_bytes(gzip.compress(made("VDI", "a.vdi").read_bytes(), 1))
+    bases = Bases(vbox_host.session, vbox_host.context.state)
+    for _ in range(2):
+        disk = library.usable(Image(disk=packed)).disk
+        with bases.ready(disk, MediumType.MULTI_ATTACH, Deadline(30)) as base:
+            assert base.type is MediumType.MULTI_ATTACH
+        shutil.rmtree(tmp_path / "cache")
+    library.usable(Image(disk=packed))
+    (stored,) = library.stored()
+    assert library.remove(stored) > 0
+    assert not [medium.location for medium in vbox_host.api.hard_disks if str(tmp_path) in medium.location]
+
+
+def test_what_a_process_that_died_was_converting_is_taken_out_of_virtualbox(
+    vbox_host: VirtualBoxHost, library: Library, made: Callable[..., Path], tmp_path: Path
+) -> None:
+    plain = made("VDI", "a.vdi")
+    packed = tmp_path / "small.vdi.gz"
+    packed.write_bytes(gzip.compress(plain.read_bytes(), 1))
+    place = library.usable(Image(disk=packed)).disk.parent
+    half = place.rename(place.with_name(f"{place.name}.0123.half"))
+    vbox_host.api.open_medium(str(half / "disk.vdi"))
+    library.usable(Image(disk=packed))
+    assert not half.exists()
+    assert not [medium.location for medium in vbox_host.api.hard_disks if str(tmp_path) in medium.location]
+
+
 def test_a_machine_boots_from_a_box_and_is_logged_in_to_with_the_boxs_own_key(
     vbox_machine: MachineFactory,
     yaml_images: Callable[[str], None],
@@ -269,6 +407,8 @@ def test_a_machine_boots_from_a_box_and_is_logged_in_to_with_the_boxs_own_key(
     assert vm.run("whoami").stdout == "root\n"
     vbox_host.remove(vm)
     (stored,) = (entry for entry in vbox_host.library.stored() if entry.source == str(box))
+    # Machines were made of it, and it is what it was.
+    vbox_host.library.verify(stored)
     vbox_host.library.remove(stored)
 
 

@@ -35,3 +35,13 @@ def test_a_file_that_is_not_listed() -> None:
 def test_what_is_no_list(listed: str) -> None:
     with pytest.raises(ImageError, match="is no list of SHA-256 sums"):
         sum_for("disk.img", listed, "SHA256SUMS")
+
+
+def test_the_name_in_another_folder_of_the_list_is_another_file() -> None:
+    listed = f"{B}  old/disk.img\n{A}  ./disk.img\n"
+    assert sum_for("disk.img", listed, "SHA256SUMS") == A
+    assert sum_for("disk.img", f"{A}  a/disk.img\n{A}  b/disk.img\n", "SHA256SUMS") == A
+    with pytest.raises(
+        ImageError, match=r"^SHA256SUMS has 2 different sums for 'disk.img'; write the sum itself$"
+    ):
+        sum_for("disk.img", f"{A}  a/disk.img\n{B}  b/disk.img\n", "SHA256SUMS")

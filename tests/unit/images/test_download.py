@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import datetime
+import errno
 import hashlib
+import ipaddress
 import json
 import os
 import shutil
+import ssl
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from pytest_vbox.images import ImageError
 from pytest_vbox.images.download import ATTEMPTS, Source, fetch, fetch_sum
@@ -166,10 +176,116 @@ def test_there_is_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.fixture
+def tls(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """What a server on loopback needs for https; downloads trust it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "loopback")])
+    today = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(today - datetime.timedelta(days=1))
+        .not_valid_after(today + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        .sign(key, hashes.SHA256())
+    )
+    file = tmp_path_factory.mktemp("tls") / "server.pem"
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    file.write_bytes(private + certificate.public_bytes(Encoding.PEM))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(file))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    return context
+
+
+def test_a_redirect_from_https_to_http_is_refused_unless_insecure(tmp_path: Path, tls: ssl.SSLContext) -> None:
+    with Web(lambda _, handler: ranged(handler, BODY)) as plain:
+
+        def answer(_: Web, handler: Any) -> None:
+            send(handler, b"", 302, Location=f"{plain.url}/disk.img")
+
+        with Web(answer, tls) as web:
+            refused(web, tmp_path, f"redirected from https to {plain.url}/disk.img; insecure: true lets that pass")
+            assert plain.requests == []
+            source = Source(f"{web.url}/disk.img", insecure=True)
+            assert fetch(source, tmp_path / "disk.img", SUM, silent) == SUM
+
+
+def test_a_certificate_that_is_not_trusted_is_not_tried_again(
+    tmp_path: Path, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+    with Web(lambda _, handler: ranged(handler, BODY), tls) as web:
+        refused(web, tmp_path, "its certificate is not accepted")
+
+
+@pytest.mark.parametrize("span", ["bytes 0-9/3145728", "bytes 2000-3145727/3145728", "", "nonsense"])
+def test_another_part_than_was_asked_for_is_not_put_behind_what_is_here(tmp_path: Path, span: str) -> None:
+    def answer(web: Web, handler: Any) -> None:
+        if len(web.requests) == 1:
+            ranged(handler, BODY, 1000)
+        elif len(web.requests) == 2:
+            send(handler, BODY[:10], 206, Content_Range=span, ETag='"1"')
+        else:
+            ranged(handler, BODY)
+
+    with Web(answer) as web:
+        assert got(web, tmp_path, None) == BODY
+        assert [wanted for _, wanted in web.requests] == ["", "bytes=1000-", ""]
+
+
+def test_a_part_of_a_file_that_nobody_asked_for_is_refused(tmp_path: Path) -> None:
+    with Web(lambda _, handler: send(handler, BODY[5:], 206, Content_Range="bytes 5-9/10")) as web:
+        refused(web, tmp_path, "the server sent another part than it was asked for", sha256=None)
+
+
+def test_a_server_that_says_a_wrong_length_is_believed_in_nothing(tmp_path: Path) -> None:
+    with Web(lambda _, handler: send(handler, BODY, length=len(BODY) + 10)) as web:
+        refused(web, tmp_path, f"broke {ATTEMPTS} times")
+    with Web(lambda _, handler: send(handler, BODY, length=len(BODY) - 10)) as web:
+        refused(web, tmp_path, "and should be")
+
+
+def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with Web(lambda _, handler: ranged(handler, BODY)) as web:
+        refused(web, tmp_path, rf"disk\.img: no space left in .* after {len(BODY)} bytes")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_that_is_killed_is_gone_on_from(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from pytest_vbox.images.download import Source, fetch
+fetch(Source(sys.argv[1]), Path(sys.argv[2]), None, lambda *step: print(step[1], flush=True))
+"""
+
+    def answer(web: Web, handler: Any) -> None:
+        ranged(handler, BODY, 1_000_000 if len(web.requests) == 1 else None)
+        if len(web.requests) == 1:
+            web.stopped.wait()
+
+    with Web(answer) as web:
+        command = [sys.executable, "-c", code, f"{web.url}/disk.img", str(tmp_path / "disk.img")]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            while "1000000" not in process.stdout.readline():
+                assert process.poll() is None
+            process.kill()
+        part = (tmp_path / "disk.img.part").stat().st_size
+        assert got(web, tmp_path) == BODY
+        assert [wanted for _, wanted in web.requests] == ["", f"bytes={part}-" if part else ""]
+
+
 def listed(answer: Callable[[Web, Any], None], insecure: bool = False) -> str:
     """The sum of ``disk.img`` in a list that a server has."""
     with Web(answer) as web:
-        return fetch_sum(Source(f"{web.url}/disk.img", insecure), f"{web.url}/SHA256SUMS")
+        return fetch_sum("disk.img", f"{web.url}/SHA256SUMS", insecure=insecure)
 
 
 def test_a_list_of_sums_is_fetched() -> None:
@@ -180,14 +296,30 @@ def test_a_list_of_sums_is_fetched() -> None:
 def test_a_list_of_sums_may_be_a_file(tmp_path: Path) -> None:
     sums = tmp_path / "SHA256SUMS"
     sums.write_text(f"SHA256 (disk.img) = {SUM.upper()}\n")
-    assert fetch_sum(Source("https://example.org/disk.img"), sums) == SUM
+    assert fetch_sum("disk.img", sums) == SUM
     with pytest.raises(ImageError, match="nope cannot be read"):
-        fetch_sum(Source("https://example.org/disk.img"), tmp_path / "nope")
+        fetch_sum("disk.img", tmp_path / "nope")
 
 
 def test_a_list_that_comes_over_http_proves_nothing() -> None:
     with pytest.raises(ImageError, match="proves nothing; take https"):
-        fetch_sum(Source("https://example.org/disk.img"), "http://example.org/SHA256SUMS")
+        fetch_sum("disk.img", "http://example.org/SHA256SUMS")
+
+
+def test_a_list_that_comes_over_http_in_the_end_proves_nothing_either() -> None:
+    def answer(web: Web, handler: Any) -> None:
+        if handler.path == "/SHA256SUMS":
+            # An address of this computer that does not look like it.
+            elsewhere = web.url.replace("127.0.0.1", "0.0.0.0")  # noqa: S104
+            send(handler, b"", 302, Location=f"{elsewhere}/list")
+        else:
+            send(handler, f"{SUM}  disk.img\n".encode())
+
+    with pytest.raises(
+        ImageError, match=r"http://0\.0\.0\.0:\d+/list: a list of sums that comes over http proves"
+    ):
+        listed(answer)
+    assert listed(answer, insecure=True) == SUM
 
 
 def test_a_list_that_is_not_there_or_no_list() -> None:

@@ -18,7 +18,8 @@ import pytest
 from pytest_vbox.images import ImageError, box
 from pytest_vbox.images.archives import MAX_FILES, unpack
 from pytest_vbox.images.compression import name_inside, uncompress, zstd
-from pytest_vbox.images.formats import check_harmless, compression, disk_format
+from pytest_vbox.images.formats import compression, disk_format
+from pytest_vbox.images.harmless import check_harmless
 from pytest_vbox.images.imports import Imported, import_disk, usable_in_place
 from pytest_vbox.images.report import Report, silent
 from pytest_vbox.models import DiskFormat, Image
@@ -35,7 +36,7 @@ PACKERS = {
 class Copies:
     """Stands for VirtualBox: a VDI is a copy."""
 
-    def to_vdi(self, source: Path, target: Path, report: Report, *, own: bool) -> None:  # noqa: ARG002
+    def to_vdi(self, source: Path, form: DiskFormat, target: Path, report: Report, *, own: bool) -> None:  # noqa: ARG002
         target.write_bytes(b"vdi of " + source.read_bytes()[-20:])
 
     def from_raw(self, source: Path, target: Path, report: Report) -> None:  # noqa: ARG002
@@ -47,6 +48,9 @@ class Copies:
 
     def forget(self, disk: Path) -> None:
         """Nothing to forget."""
+
+    def abandon(self, folder: Path) -> None:
+        """Nothing to abandon."""
 
 
 def imported(file: Path, folder: Path, **keys: object) -> Imported:
@@ -136,6 +140,7 @@ def test_a_file_is_known_by_its_bytes(tmp_path: Path, head: bytes, name: str, ex
     file = tmp_path / "file"
     file.write_bytes(head)
     assert disk_format(file, name) is expected
+    assert disk_format(file, name, expected) is expected
     assert disk_format(file, name, DiskFormat.RAW) is DiskFormat.RAW
 
 
@@ -170,6 +175,12 @@ def test_a_qcow2_that_reads_another_file_is_refused(tmp_path: Path, head: bytes)
         'RW 1 FLAT "sub/part.vmdk" 0',
         'RW 1 FLAT "link" 0',
         'RW 1 VMFSRDM "disk"',
+        'RW 1 FLAT "nbd:host"',
+        'rw 1 flat "/etc/shadow"',
+        'RW1 FLAT "/etc/shadow"',
+        '\tRW\t1\tFLAT\t"/etc/shadow"\t0',
+        'x=1\rRW 1 FLAT "/etc/shadow" 0',
+        '\nparentCID=1\n  parentFileNameHint = "base"',
         'RDONLY 1 FLAT "/dev/sda" 0',
         'parentFileNameHint="/home/you/secret.vmdk"',
         "RW 1 FLAT",
@@ -180,19 +191,63 @@ def test_a_vmdk_that_consists_of_other_files_is_refused(tmp_path: Path, line: st
     file = tmp_path / "evil.vmdk"
     file.write_text(f'# Disk DescriptorFile\nversion=1\ncreateType="monolithicFlat"\n{line}\n')
     with pytest.raises(ImageError, match=r"^evil.vmdk"):
-        check_harmless(file, DiskFormat.VMDK, tmp_path)
-    # In a sparse file the same text is inside.
-    head = b"KDMV" + bytes(24) + struct.pack("<QQ", 1, 20)
-    file.write_bytes(head.ljust(512, b"\0") + f"# Disk DescriptorFile\n{line}\n".encode())
-    with pytest.raises(ImageError, match=r"^evil.vmdk"):
-        check_harmless(file, DiskFormat.VMDK, tmp_path)
+        check_harmless(file)
+    # In a sparse file the same text is inside, whatever is said of its length.
+    for sectors in (20, 0):
+        head = b"KDMV" + bytes(24) + struct.pack("<QQ", 1, sectors)
+        file.write_bytes(head.ljust(512, b"\0") + f"# Disk DescriptorFile\n{line}\n".encode())
+        with pytest.raises(ImageError, match=r"^evil.vmdk"):
+            check_harmless(file)
+
+
+def test_a_part_of_a_vmdk_is_looked_at_too(tmp_path: Path) -> None:
+    file, part = tmp_path / "outer.vmdk", tmp_path / "part.vmdk"
+    file.write_text('# Disk DescriptorFile\nRW 1 SPARSE "part.vmdk"\nRW 1 SPARSE "outer.vmdk"\n')
+    part.write_text('# Disk DescriptorFile\nRW 1 FLAT "/etc/shadow" 0\n')
+    with pytest.raises(ImageError, match=r"^part.vmdk names '/etc/shadow'"):
+        check_harmless(file)
+
+
+@pytest.mark.parametrize("first", ["# Disk Descriptor File", "#Disk DescriptorFile", "version=1", "# x"])
+def test_a_vmdk_is_known_by_each_first_line_that_readers_take(tmp_path: Path, first: str) -> None:
+    file = tmp_path / "evil.vdi"
+    # With the mark of a VDI in it, too.
+    text = f"{first}\n# ".encode().ljust(0x40, b" ") + b"\x7f\x10\xda\xbe" + b'\nRW 1 FLAT "/etc/shadow" 0\n'
+    file.write_bytes(text)
+    assert disk_format(file, file.name) is DiskFormat.VDI
+    for keys in ({}, {"format": "vdi"}):
+        with pytest.raises(ImageError, match="names '/etc/shadow'"):
+            imported(file, tmp_path, **keys)
+    with pytest.raises(ImageError, match="names '/etc/shadow'"):
+        usable_in_place(file, Image(disk=file))
+
+
+def test_a_description_that_is_too_long_to_be_looked_at_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "long.vmdk"
+    file.write_bytes(b"# Disk DescriptorFile\n" + b"#" * 1024**2 + b'\nRW 1 FLAT "/etc/shadow" 0\n')
+    with pytest.raises(ImageError, match="too great a length"):
+        check_harmless(file)
+
+
+def test_a_qed_is_refused_whatever_else_it_pretends_to_be(tmp_path: Path) -> None:
+    file = tmp_path / "evil.vdi"
+    file.write_bytes(b"QED\0".ljust(0x40, b"\0") + b"\x7f\x10\xda\xbe")
+    with pytest.raises(ImageError, match="is a QED"):
+        imported(file, tmp_path)
+
+
+def test_a_disk_has_to_be_what_it_is_said_to_be(tmp_path: Path) -> None:
+    file = tmp_path / "a.vdi"
+    file.write_bytes(qcow2())
+    with pytest.raises(ImageError, match=r"^a\.vdi is qcow2, and not vdi, as `format:` says$"):
+        usable_in_place(file, Image(disk=file, format=DiskFormat.VDI))
 
 
 def test_a_vmdk_of_parts_beside_it_is_fine(tmp_path: Path) -> None:
     (tmp_path / "part-flat.vmdk").write_bytes(bytes(512))
     file = tmp_path / "fine.vmdk"
     file.write_text('# Disk DescriptorFile\nRW 1 FLAT "part-flat.vmdk" 0\nRW 5 ZERO\n')
-    check_harmless(file, DiskFormat.VMDK, tmp_path)
+    check_harmless(file)
 
 
 @pytest.mark.parametrize(("name", "place"), [("a.vdi", True), ("a.vdi.gz", False)])
@@ -358,6 +413,45 @@ def test_an_appliance_needs_one_description_and_harmless_disks(tmp_path: Path) -
     evil = b'# Disk DescriptorFile\nRW 1 FLAT "/etc/shadow" 0\n'
     with pytest.raises(ImageError, match="names '/etc/shadow' as a part of itself"):
         imported(tar(tmp_path / "c.ova", ("a.ovf", b"<Envelope/>"), ("d.vmdk", evil)), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("href", "match"),
+    [
+        ("../../home/you/secret.vmdk", "which is not beside it; refused"),
+        ("/home/you/secret.vmdk", "which is not beside it; refused"),
+        ("file:///home/you/secret.vmdk", "which is not beside it; refused"),
+        ("https://example.org/disk.vmdk", "which is not beside it; refused"),
+        ("link.vmdk", "is no plain file; refused"),
+        ("", "names '' as a part of itself"),
+        ("missing.vmdk", "names 'missing.vmdk' as a part of itself, which is not beside it$"),
+        ("evil.img", "evil.img names '/etc/shadow'"),
+        ('d.vmdk" ovf:compression="gzip', r"is compressed \(gzip\); unpack it first"),
+    ],
+)
+def test_an_appliance_that_consists_of_other_files_is_refused(tmp_path: Path, href: str, match: str) -> None:
+    (tmp_path / "link.vmdk").symlink_to("/etc/passwd")
+    (tmp_path / "d.vmdk").write_bytes(b"KDMV".ljust(1024, b"\0"))
+    (tmp_path / "evil.img").write_bytes(b'# Disk DescriptorFile\nRW 1 FLAT "/etc/shadow" 0\n')
+    space = "http://schemas.dmtf.org/ovf/envelope/1"
+    references = f'<References><File ovf:href="{href}"/></References>'
+    ovf = f'<Envelope xmlns="{space}" xmlns:ovf="{space}">{references}</Envelope>'
+    file = tmp_path / "a.ovf"
+    file.write_text(ovf)
+    with pytest.raises(ImageError, match=match):
+        imported(file, tmp_path)
+
+
+def test_headers_of_an_archive_are_not_read_whole_into_memory(tmp_path: Path) -> None:
+    info = tarfile.TarInfo("././@LongLink")
+    info.type, info.size = tarfile.GNUTYPE_LONGNAME, 2 * 1024**3
+    (tmp_path / "target").mkdir()
+    for kind in (tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE):
+        info.type = kind
+        file = tmp_path / "evil.box"
+        file.write_bytes(info.tobuf() + bytes(10240))
+        with pytest.raises(ImageError, match="a header of 2147483648 bytes; refused"):
+            unpack(file, tmp_path / "target", silent)
 
 
 # Vagrant's own boxes

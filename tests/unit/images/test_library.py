@@ -9,13 +9,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pytest_vbox.images import ImageError, Library
-from pytest_vbox.models import Image
+from pytest_vbox.images import ImageError, Library, Report, Usable
+from pytest_vbox.models import DiskFormat, Image
 
 from .test_imports import VDI, Copies
 from .web import Web, ranged, send
@@ -177,3 +178,146 @@ print(library.usable(Image(url=sys.argv[2], sha256=sys.argv[3])).disk)
     assert first == second
     assert first.strip().endswith("disk.vdi")
     assert len(web.requests) == 1
+
+
+def test_one_content_that_is_fetched_from_two_places_at_once_is_imported_once(web: Web, tmp_path: Path) -> None:
+    made: list[Path] = []
+
+    class Counted(Copies):
+        def to_vdi(self, source: Path, form: DiskFormat, target: Path, report: Report, *, own: bool) -> None:
+            made.append(target)
+            super().to_vdi(source, form, target, report, own=own)
+
+    def fetched(mirror: str) -> Path:
+        library = Library(tmp_path / "cache", tmp_path / "state", Counted())
+        return library.usable(Image(url=f"{web.url}/{mirror}/a.vdi.gz", sha256=SUM)).disk
+
+    with ThreadPoolExecutor() as threads:
+        disks = set(threads.map(fetched, ["one", "two", "three"]))
+    assert len(disks) == len(made) == 1
+
+
+class Watched(Copies):
+    """A stand-in for VirtualBox that writes down what it has to forget, and may refuse."""
+
+    def __init__(self) -> None:
+        self.forgotten: list[Path] = []
+        self.abandoned: list[Path] = []
+        self.refuses = False
+
+    def forget(self, disk: Path) -> None:
+        if self.refuses:
+            raise ImageError(f"{disk} is in use by machine 'm'")
+        self.forgotten.append(disk)
+
+    def abandon(self, folder: Path) -> None:
+        self.abandoned.append(folder)
+
+
+def test_no_disk_is_replaced_under_machines_that_use_it(tmp_path: Path) -> None:
+    watched = Watched()
+    library = Library(tmp_path / "cache", tmp_path / "state", watched)
+    file = tmp_path / "a.vdi.gz"
+    file.write_bytes(PACKED)
+    disk = library.usable(Image(disk=file)).disk
+    (disk.parent / "meta.json").write_text("torn")
+    disk.write_bytes(b"in use")
+    watched.refuses = True
+    with pytest.raises(ImageError, match="in use by machine 'm'"):
+        library.usable(Image(disk=file))
+    assert disk.read_bytes() == b"in use"
+    watched.refuses = False
+    watched.forgotten.clear()
+    library.usable(Image(disk=file))
+    assert watched.forgotten == [disk]
+    watched.refuses = True
+    (stored,) = library.stored()
+    with pytest.raises(ImageError, match="in use by machine 'm'"):
+        library.remove(stored)
+    assert library.stored() == [stored]
+
+
+def test_what_a_process_that_died_was_making_is_taken_out_of_virtualbox(tmp_path: Path) -> None:
+    watched = Watched()
+    library = Library(tmp_path / "cache", tmp_path / "state", watched)
+    file = tmp_path / "a.vdi.gz"
+    file.write_bytes(PACKED)
+    place = library.usable(Image(disk=file)).disk.parent
+    half = place.rename(place.with_name(f"{place.name}.0123.half"))
+    library.usable(Image(disk=file))
+    assert watched.abandoned == [half]
+    assert not half.exists()
+
+
+def test_a_local_disk_is_held_against_a_list_of_sums(library: Library, tmp_path: Path) -> None:
+    disk, sums = tmp_path / "a.vdi", tmp_path / "SHA256SUMS"
+    disk.write_bytes(VDI)
+    sums.write_text(f"{hashlib.sha256(VDI).hexdigest()}  a.vdi\n")
+    image = Image(disk=disk, sha256=sums)
+    assert library.usable(image).disk == disk
+    sums.write_text(f"{SUM}  a.vdi\n")
+    with pytest.raises(ImageError, match=f"and should be {SUM}"):
+        library.usable(image)
+    sums.write_text(f"{SUM}  b.vdi\n")
+    with pytest.raises(ImageError, match=r"has no sum for 'a\.vdi'; it has: b\.vdi"):
+        library.usable(image)
+    with Web(lambda _, handler: send(handler, f"{hashlib.sha256(VDI).hexdigest()}  a.vdi\n".encode())) as web:
+        image = Image(disk=disk, sha256=f"{web.url}/SHA256SUMS")
+        library.usable(image)
+    # Once is enough, while the disk stays as it is.
+    assert library.usable(image).disk == disk
+
+
+def test_an_appliance_is_imported_anew_when_one_of_its_disks_has_changed(library: Library, tmp_path: Path) -> None:
+    ovf, disk = tmp_path / "a.ovf", tmp_path / "d.vmdk"
+    ovf.write_text('<Envelope><References><File href="d.vmdk"/></References></Envelope>')
+    disk.write_bytes(b"KDMV".ljust(1024, b"\0"))
+    first = library.usable(Image(disk=ovf)).disk
+    assert library.usable(Image(disk=ovf)).disk == first
+    disk.write_bytes(b"KDMV".ljust(2048, b"\0"))
+    assert library.usable(Image(disk=ovf)).disk != first
+
+
+def test_a_box_that_vagrant_fetched_again_is_imported_anew(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VAGRANT_HOME", str(tmp_path))
+    folder = tmp_path / "boxes" / "a-VAGRANTSLASH-b" / "1.0" / "virtualbox"
+    folder.mkdir(parents=True)
+    (folder / "metadata.json").write_text('{"provider": "virtualbox"}')
+    (folder / "box.vdi").write_bytes(VDI)
+    image = Image(vagrant="a/b")
+    first = library.usable(image).disk
+    found = library.find(image)
+    assert found is not None
+    assert found.disk == first
+    (folder / "box.vdi").write_bytes(VDI + b"newer")
+    assert library.usable(image).disk != first
+    with pytest.raises(ImageError, match="sha256 is the sum of a file, and Vagrant keeps a box unpacked"):
+        library.usable(Image(vagrant="a/b", sha256=SUM))
+
+
+def test_a_folder_is_no_disk(library: Library, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="is not a file"):
+        library.usable(Image(disk=tmp_path))
+
+
+BOXED = Usable(Path("/cache/disk.vdi"), Path("/cache/key"), "bob", "secret")
+
+
+def test_the_login_of_a_box_counts_where_the_yaml_says_nothing() -> None:
+    image = BOXED.applied_to(Image(disk=Path("a.box")))
+    assert (image.disk, image.user, image.private_key) == (BOXED.disk, "bob", BOXED.private_key)
+    assert [word and word.get_secret_value() for word in (image.password, image.sudo_password)] == ["secret"] * 2
+    assert "secret" not in repr(BOXED)
+
+
+@pytest.mark.parametrize(
+    "keys", [{"user": "me", "password": "mine"}, {"user": "me", "private_key": "mine"}, {"cloud_init": {}}]
+)
+def test_the_login_of_the_yaml_comes_over_that_of_a_box(keys: dict[str, object]) -> None:
+    given = Image.model_validate({"disk": "a.box", **keys})
+    image = BOXED.applied_to(given)
+    assert image.disk == BOXED.disk
+    names = ("user", "password", "private_key", "sudo_password")
+    assert [getattr(image, name) for name in names] == [getattr(given, name) for name in names]

@@ -1,0 +1,186 @@
+"""What in a disk, or in a description of an appliance, would lead to other files of this computer.
+
+A disk from elsewhere could name any file of this computer as a part of itself, and the guest would read it. So
+what a file says of itself is looked at before VirtualBox or qemu-img is given it; by its bytes, whatever it is
+called, since they go by the bytes too.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from pytest_vbox.images.errors import ImageError
+
+if TYPE_CHECKING:
+    from lxml import etree
+
+DISK_DESCRIPTOR: Final = b"# Disk DescriptorFile"
+_DESCRIPTOR_LIMIT: Final = 1024**2
+_SECTOR: Final = 512
+_TEXT: Final = re.compile(rb"\s*(?:#|version=)")  # VirtualBox and qemu-img know more than one first line
+_IS_EXTENT: Final = re.compile(rb"\s*(?:RW|RDONLY|NOACCESS)", re.IGNORECASE)
+_EXTENT: Final = re.compile(rb'\s*(?:RW|RDONLY|NOACCESS)[ \t]+\d+[ \t]+(\w+)(?:[ \t]+"([^"]*)"(?:[ \t]+\S+)*)?\s*')
+_PARENT: Final = re.compile(rb'parentFileNameHint(?![ \t]*=[ \t]*""\s*$)', re.IGNORECASE | re.MULTILINE)
+_LINKED: Final = frozenset({b"SPARSE", b"VMFSSPARSE"})  # such a part may have parts itself
+_PLAIN: Final = frozenset({b"FLAT", b"VMFS"})
+_QCOW_BACKING: Final = struct.Struct(">4sIQI")
+_QCOW_DATA_FILE: Final = 1 << 2  # incompatible feature: external data file
+_XML_LIMIT: Final = 1024**2
+
+
+def check_harmless(disk: Path) -> None:
+    """Refuse a disk that consists of other files than those in its own folder.
+
+    Raises:
+        ImageError: It names another file, or is a difference to one.
+    """
+    _check(disk, set())
+
+
+def _check(disk: Path, seen: set[Path]) -> None:
+    seen.add(disk)
+    try:
+        with disk.open("rb") as stream:
+            head = stream.read(_SECTOR)
+        if head.startswith(b"QFI\xfb"):
+            _check_qcow2(disk, head)
+        elif head.startswith(b"KDMV") or _TEXT.match(head):
+            for part in _vmdk_parts(disk, head):
+                if part not in seen:
+                    _check(part, seen)
+        elif head.startswith(b"QED\0"):
+            raise ImageError(f"{disk.name} is a QED, which may be a difference to another file; refused")
+    except OSError as error:
+        raise ImageError(f"{disk} cannot be read: {error.strerror}") from error
+
+
+def _check_qcow2(disk: Path, head: bytes) -> None:
+    if len(head) < _QCOW_BACKING.size:
+        raise ImageError(f"{disk.name} is broken, or was cut off")
+    _, version, backing, length = _QCOW_BACKING.unpack_from(head)
+    if backing or length:
+        raise ImageError(
+            f"{disk.name} is a difference to another file, which is not part of it. Make a whole one: "
+            f"qemu-img convert -O qcow2 {disk.name} whole.qcow2"
+        )
+    if version >= 3 and int.from_bytes(head[72:80], "big") & _QCOW_DATA_FILE:
+        raise ImageError(f"{disk.name} keeps its data in another file, and is refused")
+
+
+def _vmdk_parts(disk: Path, head: bytes) -> Iterator[Path]:
+    """The files that a VMDK consists of beside itself and that may name others in turn."""
+    descriptor = _vmdk_descriptor(disk, head)
+    if _PARENT.search(descriptor):
+        raise ImageError(f"{disk.name} is a difference to another disk, and not whole without it")
+    inside = head.startswith(b"KDMV")
+    for line in re.split(rb"[\r\n]", descriptor):
+        if not _IS_EXTENT.match(line):
+            continue
+        found = _EXTENT.fullmatch(line)
+        if found is None:
+            raise ImageError(f"{disk.name} has a part that is not understood: {line[:80]!r}; refused")
+        kind, name = found[1].upper(), found[2]
+        if kind == b"ZERO":
+            continue
+        if kind not in _LINKED | _PLAIN:
+            raise ImageError(
+                f"{disk.name} has a part of the type {kind.decode()}, a device of this computer; refused"
+            )
+        part = _beside(disk, (name or b"").decode("utf-8", errors="replace"))
+        # A sparse file that describes itself has its own name there, as it was when it was made.
+        if not inside and kind in _LINKED and part.is_file():
+            yield part
+
+
+def _vmdk_descriptor(disk: Path, head: bytes) -> bytes:
+    """The text in a VMDK that says what it consists of: as readers in C see it, up to the first NUL."""
+    with disk.open("rb") as stream:
+        if not head.startswith(b"KDMV"):
+            text = stream.read(_DESCRIPTOR_LIMIT + 1)
+        else:
+            if len(head) < _SECTOR:
+                raise ImageError(f"{disk.name} is broken, or was cut off")
+            sector, sectors = struct.unpack_from("<QQ", head, 28)
+            if not sector:
+                return b""
+            if sectors * _SECTOR > _DESCRIPTOR_LIMIT:
+                raise ImageError(f"{disk.name} describes itself at too great a length; refused")
+            # Whatever size is said: qemu-img reads on until the first NUL.
+            stream.seek(min(sector * _SECTOR, 2**62))
+            text = stream.read(_DESCRIPTOR_LIMIT)
+    text = text.partition(b"\0")[0]
+    if len(text) > _DESCRIPTOR_LIMIT:
+        raise ImageError(f"{disk.name} describes itself at too great a length; refused")
+    return text
+
+
+def _beside(file: Path, name: str) -> Path:
+    """The path of a file that another one names as a part of itself.
+
+    Raises:
+        ImageError: It is not in the same folder, or no plain file.
+    """
+    if name in {"", ".", ".."} or not name.isprintable() or any(sign in name for sign in '/\\:"'):
+        raise ImageError(f"{file.name} names {name[:80]!r} as a part of itself, which is not beside it; refused")
+    path = file.parent / name
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise ImageError(f"{file.name}: its part {name!r} is no plain file; refused")
+    return path
+
+
+def check_appliance(ovf: Path) -> list[Path]:
+    """Refuse an appliance that consists of other files than those in its own folder.
+
+    Args:
+        ovf: The description of the appliance.
+
+    Returns:
+        The files that it consists of beside the description, in its order.
+
+    Raises:
+        ImageError: It names another file, or one that is not there, or a disk of it does.
+    """
+    files = []
+    for name, packed in described_files(ovf):
+        path = _beside(ovf, name)
+        if not path.is_file():
+            raise ImageError(f"{ovf.name} names {name!r} as a part of itself, which is not beside it")
+        if packed:
+            raise ImageError(f"{ovf.name}: its part {name!r} is compressed ({packed:.20}); unpack it first")
+        check_harmless(path)
+        files.append(path)
+    return files
+
+
+def described_files(ovf: Path) -> list[tuple[str, str]]:
+    """The names of the files that an appliance is described to consist of, and how each is compressed."""
+    found = []
+    for element in _parsed(ovf).iter("{*}File"):
+        attributes = {str(key).rpartition("}")[2]: str(value) for key, value in element.attrib.items()}
+        packed = attributes.get("compression", "")
+        found.append((attributes.get("href", ""), "" if packed == "identity" else packed))
+    return found
+
+
+def _parsed(ovf: Path) -> etree._Element:
+    """The root of a description, read as data: no entities, nothing fetched."""
+    from lxml import etree
+
+    try:
+        if ovf.stat().st_size > _XML_LIMIT:
+            raise ImageError(f"{ovf.name} is too long for a description")
+        text = ovf.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{ovf} cannot be read: {error.strerror}") from error
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
+    try:
+        root = etree.fromstring(text, parser)
+    except etree.XMLSyntaxError as error:
+        raise ImageError(f"{ovf.name} is not XML: {error}") from error
+    if root.getroottree().docinfo.internalDTD is not None:
+        raise ImageError(f"{ovf.name} defines entities of its own; refused")
+    return root
