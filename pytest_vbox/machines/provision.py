@@ -130,20 +130,35 @@ def key(image: Image, disk: Path) -> str:
     parts = {
         "format": _FORMAT,
         "base": [str(disk.resolve()), status.st_size, status.st_mtime_ns],
-        "cloud_init": image.cloud_init.model_dump(mode="json") if image.cloud_init else None,
+        "cloud_init": _told(image),
         "user": image.user,
         "steps": [_described(step) for step in image.provision],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
+def _told(image: Image) -> dict[str, object] | None:
+    """What cloud-init is told, with what the file holds instead of its path."""
+    if image.cloud_init is None:
+        return None
+    told: dict[str, object] = image.cloud_init.model_dump(mode="json", exclude={"user_data_file"})
+    file = image.cloud_init.user_data_file
+    if file is not None:
+        told["user_data_file"] = _digest_of(file)
+    return told
+
+
+def _digest_of(file: Path) -> str:
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ProvisionError(f"{file} cannot be read: {error.strerror}") from error
+
+
 def _described(step: ProvisionStep) -> dict[str, object]:
     described: dict[str, object] = {"run": step.run, "sudo": step.sudo, "env": dict(step.env)}
     if step.script is not None:
-        try:
-            described["script"] = hashlib.sha256(step.script.read_bytes()).hexdigest()
-        except OSError as error:
-            raise ProvisionError(f"the script {step.script} cannot be read: {error.strerror}") from error
+        described["script"] = _digest_of(step.script)
     return described
 
 

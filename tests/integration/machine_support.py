@@ -12,8 +12,14 @@ from pytest_vbox.deadline import Deadline
 from pytest_vbox.images.bases import anchor_id
 from pytest_vbox.machines import VirtualBoxHost
 from pytest_vbox.models import Image
+from pytest_vbox.virtualbox import Medium
 from pytest_vbox.virtualbox.enums import CleanupMode
-from pytest_vbox.virtualbox.errors import VirtualBoxError
+from pytest_vbox.virtualbox.errors import (
+    AccessDenied,
+    InvalidObjectReference,
+    ObjectNotFound,
+    VirtualBoxError,
+)
 
 
 def sha256(path: Path) -> str:
@@ -53,4 +59,19 @@ def names_of_ours(host: VirtualBoxHost) -> set[str]:
 
 def media_of_machines(host: VirtualBoxHost) -> set[str]:
     """The differencing disks of all bases that VirtualBox knows."""
-    return {child.location for base in host.api.hard_disks for child in base.children}
+    return {location for base in host.api.hard_disks for location in locations(_children(base))}
+
+
+def locations(media: Iterable[Medium]) -> list[str]:
+    """Where media are; those of other tests may go while one looks."""
+    found = []
+    for medium in media:
+        with suppress(AccessDenied, InvalidObjectReference, ObjectNotFound):
+            found.append(medium.location)
+    return found
+
+
+def _children(base: Medium) -> list[Medium]:
+    with suppress(AccessDenied, InvalidObjectReference, ObjectNotFound):
+        return base.children
+    return []

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from machine_support import disk_of
+from machine_support import disk_of, locations
 
 from pytest_vbox.guest import CloudInitFailed
 from pytest_vbox.machines import BootError, VirtualBoxHost
@@ -24,7 +24,7 @@ def seeded(tiny: Image, yaml_images: Callable[[str], None]) -> Callable[[str], N
 
 
 def _discs(host: VirtualBoxHost) -> list[str]:
-    return [disc.location for disc in host.api.dvd_images if "pytest-seeded" in disc.location]
+    return [place for place in locations(host.api.dvd_images) if "pytest-seeded" in place]
 
 
 def test_a_guest_gets_user_key_and_host_name_from_its_seed_which_goes_with_it(

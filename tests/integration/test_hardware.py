@@ -9,7 +9,7 @@ import hardware_models as models
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from machine_support import names_of_ours, sha256
+from machine_support import locations, names_of_ours, sha256
 
 from pytest_vbox.fixtures import MachineFactory
 from pytest_vbox.machines import HardwareRefused, VirtualBoxHost
@@ -60,7 +60,7 @@ def test_every_key_of_a_random_model_is_read_back_from_the_machine_that_is_made_
         _check_devices(vm.api, model)
     finally:
         vbox_host.remove(vm)
-    assert not [medium for medium in vbox_host.api.hard_disks if vm.name in medium.location]
+    assert not [place for place in locations(vbox_host.api.hard_disks) if vm.name in place]
 
 
 def _check_devices(machine: Machine, model: Hardware) -> None:
@@ -192,7 +192,7 @@ def test_discs_floppies_and_more_disks_are_attached_and_none_of_the_users_files_
     assert not (tmp_path / "snapshots" / vm.name).exists()
     assert {path: sha256(path) for path in before} == before
     discs = (*vbox_host.api.dvd_images, *vbox_host.api.floppy_images)
-    assert not [disc.location for disc in discs if str(tmp_path) in disc.location]
+    assert not [place for place in locations(discs) if str(tmp_path) in place]
 
 
 def test_a_guest_sees_its_disks_its_disc_and_the_hosts_folders_and_writes_to_none_that_is_read_only(

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from machine_support import disk_of, forget, names_of_ours
+from machine_support import disk_of, forget, locations, names_of_ours
 
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.fixtures import MachineFactory
@@ -212,7 +212,7 @@ def test_a_disk_of_any_format_becomes_a_vdi_with_the_same_content_and_nothing_el
     (stored,) = library.stored()
     kept = {path.name for path in stored.folder.iterdir()}
     assert kept - {"vagrant_insecure_key"} == {"disk.vdi", "meta.json"}
-    assert not [medium.location for medium in vbox_host.api.hard_disks if str(tmp_path) in medium.location]
+    assert not [place for place in locations(vbox_host.api.hard_disks) if str(tmp_path) in place]
     if "ov" in form:
         assert stored.suggested["os_type"] == "Ubuntu_64"
         assert (stored.suggested["cpus"], stored.suggested["bus"]) == ("2", "ide")
@@ -278,7 +278,7 @@ def test_a_disk_that_the_user_has_in_virtualbox_stays_there_as_it_was(
     try:
         usable = library.usable(Image(disk=file))
         assert content_of(vbox_host, usable.disk, tmp_path) == content
-        assert str(file) in [medium.location for medium in vbox_host.api.hard_disks]
+        assert str(file) in locations(vbox_host.api.hard_disks)
     finally:
         mine.close()
 
@@ -364,7 +364,7 @@ def test_a_cache_that_was_deleted_is_made_anew_though_virtualbox_remembers_its_d
     library.usable(Image(disk=packed))
     (stored,) = library.stored()
     assert library.remove(stored) > 0
-    assert not [medium.location for medium in vbox_host.api.hard_disks if str(tmp_path) in medium.location]
+    assert not [place for place in locations(vbox_host.api.hard_disks) if str(tmp_path) in place]
 
 
 def test_what_a_process_that_died_was_converting_is_taken_out_of_virtualbox(
@@ -378,7 +378,7 @@ def test_what_a_process_that_died_was_converting_is_taken_out_of_virtualbox(
     vbox_host.api.open_medium(str(half / "disk.vdi"))
     library.usable(Image(disk=packed))
     assert not half.exists()
-    assert not [medium.location for medium in vbox_host.api.hard_disks if str(tmp_path) in medium.location]
+    assert not [place for place in locations(vbox_host.api.hard_disks) if str(tmp_path) in place]
 
 
 def test_a_machine_boots_from_a_box_and_is_logged_in_to_with_the_boxs_own_key(

@@ -81,5 +81,5 @@ def test_a_script_that_is_not_there_is_said_before_anything_is_made(
     provisioned: Callable[[str], None], vbox_host: VirtualBoxHost
 ) -> None:
     provisioned("[{script: /nope.sh}]")
-    with pytest.raises(ProvisionError, match=r"the script /nope\.sh cannot be read: No such file"):
+    with pytest.raises(ProvisionError, match=r"/nope\.sh cannot be read: No such file"):
         vbox_host.machine(image="prepared")
