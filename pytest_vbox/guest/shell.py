@@ -99,7 +99,7 @@ def _raw(keys: IO[bytes]) -> Iterator[None]:
 
     before = termios.tcgetattr(keys)
     try:
-        tty.setraw(keys.fileno())
+        tty.setraw(keys.fileno(), termios.TCSADRAIN)  # what was typed ahead stays
         yield
     finally:
         termios.tcsetattr(keys, termios.TCSADRAIN, before)
