@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import pytest
 
+from pytest_vbox.forecast import HORIZON, Forecast
 from pytest_vbox.settings import Keep, Mode, Reset, Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -25,6 +26,14 @@ HOST: Final = pytest.StashKey["VirtualBoxHost"]()
 FAILED: Final = pytest.StashKey[bool]()
 #: A line for each machine that was kept: how to enter it, how to remove it.
 KEPT: Final = pytest.StashKey[list[str]]()
+#: What the tests that come next will ask for.
+FORECAST: Final = pytest.StashKey[Forecast]()
+#: The test that runs, and the one after it.
+CURRENT: Final = pytest.StashKey[tuple[pytest.Item, pytest.Item | None]]()
+#: The place of each test in the run.
+_PLACES: Final = pytest.StashKey[dict[pytest.Item, int]]()
+#: The factories whose machines live longer than a test: name, what they live as long as, and the machines.
+WIDE: Final = pytest.StashKey[list[tuple[str, pytest.Collector | pytest.Item, list["Machine"]]]]()
 
 MACHINE_FIXTURES: Final = frozenset(
     {
@@ -39,9 +48,11 @@ MACHINE_FIXTURES: Final = frozenset(
 )
 _MARKER_KEYS: Final = ("image", "profile", "name", "hardware", "reset", "start", "boot_timeout")
 _SIGNATURE: Final = (
-    "@pytest.mark.vbox(image='NAME', profile='NAME', name='WISH', hardware={'memory': 512}, reset='disk', "
+    "@pytest.mark.vbox(image='NAME', profile='NAME', name='WISH', hardware={'memory': 512}, reset='live', "
     "start=True, boot_timeout=300)"
 )
+#: As a marker's ``reset``: machines of wider scope are reset before every test.
+EACH: Final = "each"
 
 
 class PytestVboxWarning(pytest.PytestWarning):
@@ -98,6 +109,7 @@ def vbox_host(
             artifacts=vbox_artifacts_dir,
         )
     pytestconfig.stash[HOST] = host
+    expect(pytestconfig)
     try:
         yield host
     finally:
@@ -152,7 +164,10 @@ def session_vbox_machine(request: pytest.FixtureRequest, vbox_host: VirtualBoxHo
 @pytest.fixture
 def vbox(request: pytest.FixtureRequest, vbox_machine: MachineFactory) -> Machine:
     """The one machine of this test, described by ``@pytest.mark.vbox(image=…, profile=…)``, else the default."""
-    return vbox_machine(**check_marker(request.node))
+    marked = check_marker(request.node)
+    if marked.get("reset") == EACH:
+        del marked["reset"]  # this machine is new for every test
+    return vbox_machine(**marked)
 
 
 def check_marker(item: pytest.Item) -> dict[str, Any]:
@@ -168,7 +183,49 @@ def check_marker(item: pytest.Item) -> dict[str, Any]:
             what = f"unknown {', '.join(unknown)}" if unknown else "arguments have to be named"
             raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.vbox: {what}; it goes like this: {_SIGNATURE}")
         merged.update(marker.kwargs)
+    reset = merged.get("reset")
+    if reset is not None and reset not in {*Reset, EACH}:
+        right = ", ".join((*Reset, EACH))
+        raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.vbox: reset has to be one of {right}, not {reset!r}")
     return merged
+
+
+def expect(config: pytest.Config) -> None:
+    """Tell the host, if there is one, what the tests that come next will ask for."""
+    host, current = config.stash.get(HOST, None), config.stash.get(CURRENT, None)
+    if host is None or current is None:
+        return
+    forecast = config.stash[FORECAST]
+    forecast.begin(current[0])
+    upcoming = _upcoming(*current)
+    try:
+        marked = {item: check_marker(item) for item in upcoming if "vbox" in getattr(item, "fixturenames", ())}
+    except pytest.UsageError:
+        return  # the test itself says so
+    host.expect([host.wanted(**arguments) for arguments in forecast.upcoming(upcoming, marked)])
+
+
+def _upcoming(item: pytest.Item, next_item: pytest.Item | None) -> Sequence[pytest.Item]:
+    if hasattr(item.config, "workerinput"):
+        # A worker of xdist is told of one test after the one that runs.
+        return [item] if next_item is None else [item, next_item]
+    places = item.config.stash.setdefault(_PLACES, {})
+    if item not in places:
+        places.update({known: place for place, known in enumerate(item.session.items)})
+    place = places.get(item, 0)
+    return item.session.items[place : place + HORIZON]
+
+
+def reset_before(item: pytest.Item) -> None:
+    """Reset the machines of wider scope that a test with ``reset="each"`` uses."""
+    factories = item.config.stash.get(WIDE, [])
+    if not factories or check_marker(item).get("reset") != EACH:
+        return
+    names, chain = getattr(item, "fixturenames", ()), item.listchain()
+    for fixture, node, machines in factories:
+        if fixture in names and node in chain:
+            for machine in machines:
+                machine.reset()
 
 
 @contextmanager
@@ -178,6 +235,7 @@ def machines_for(request: pytest.FixtureRequest, host: VirtualBoxHost) -> Iterat
     Whatever goes wrong while they are removed becomes a warning: it does not mask the test's own result.
     """
     made: list[Machine] = []
+    name_of_factory = str(request.fixturename)
 
     def factory(
         image: str | Mapping[str, object] | None = None,
@@ -201,11 +259,22 @@ def machines_for(request: pytest.FixtureRequest, host: VirtualBoxHost) -> Iterat
             test=request.node.nodeid,
         )
         made.append(machine)
+        request.config.stash[FORECAST].learn(
+            name_of_factory,
+            request.node.nodeid,
+            str(request.node.path),
+            {"image": image, "profile": profile, "hardware": hardware},
+        )
         return machine
 
+    entry = (name_of_factory, request.node, made)
+    if request.scope != "function":
+        request.config.stash[WIDE].append(entry)
     try:
         yield factory
     finally:
+        if request.scope != "function":
+            request.config.stash[WIDE].remove(entry)
         _part_with(request, host, made)
 
 
@@ -233,11 +302,17 @@ def _part_with(request: pytest.FixtureRequest, host: VirtualBoxHost, made: list[
             if kept:
                 request.config.stash[KEPT].append(host.keep(machine))
             else:
-                host.remove(machine)
+                # It goes while the next test runs.
+                host.discard(machine)
         except Exception as error:  # noqa: BLE001 - the test's own result comes first, whatever this is
-            problems.append(f"machine {name} could not be removed: {error}. The next run will try again")
+            problems.append(_left(name, error))
+    problems += [_left(name, error) for name, error in host.problems()]
     for problem in problems:
         warnings.warn(PytestVboxWarning(problem), stacklevel=2)
+
+
+def _left(name: str, error: Exception) -> str:
+    return f"machine {name} could not be removed: {error}. The next run will try again"
 
 
 def _close(host: VirtualBoxHost) -> None:

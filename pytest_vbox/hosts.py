@@ -9,6 +9,7 @@ from pytest_vbox import places, service
 from pytest_vbox.catalogues import load_catalogue
 from pytest_vbox.images import Report, silent
 from pytest_vbox.machines import VirtualBoxHost
+from pytest_vbox.records import Journal
 from pytest_vbox.settings import Settings, load
 from pytest_vbox.virtualbox import Credentials, WsdlCache, connect
 
@@ -22,6 +23,7 @@ def connect_host(
     artifacts: Path | None = None,
     clean_up: bool = True,
     report: Report = silent,
+    journal: Journal | None = None,
 ) -> VirtualBoxHost:
     """Connect to VirtualBox.
 
@@ -33,6 +35,7 @@ def connect_host(
         artifacts: Where what machines show is saved; by default as set.
         clean_up: Remove what runs that died have left behind.
         report: Is told how far a download, or what else takes long, has come.
+        journal: Is told what is waited for, and how machines came.
 
     Raises:
         SettingsError: A setting cannot be used.
@@ -62,6 +65,7 @@ def connect_host(
             artifacts=artifacts,
             on_close=endpoint.release,
             report=report,
+            journal=journal,
         )
         if clean_up:
             host.clean_up_abandoned()

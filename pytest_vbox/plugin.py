@@ -10,16 +10,21 @@ import pytest
 
 from pytest_vbox import settings as vbox_settings_module
 from pytest_vbox.fixtures import (
+    CURRENT,
     FAILED,
+    FORECAST,
     HOST,
     KEPT,
     MACHINE_FIXTURES,
     RUN,
     SETTINGS,
+    WIDE,
     check_marker,
     class_vbox_machine,
+    expect,
     module_vbox_machine,
     package_vbox_machine,
+    reset_before,
     save_artifacts,
     session_vbox_machine,
     vbox,
@@ -29,6 +34,7 @@ from pytest_vbox.fixtures import (
     vbox_settings,
     vbox_ssh_key,
 )
+from pytest_vbox.forecast import Forecast
 from pytest_vbox.settings import OPTIONS, Mode, SettingsError
 
 if TYPE_CHECKING:
@@ -49,7 +55,8 @@ __all__ = [
 
 _MARKER = (
     "vbox(*, image=None, profile=None, name=None, hardware=None, reset=None, start=True, boot_timeout=None): "
-    "describe the machine of the `vbox` fixture. Every test that uses a machine has this marker by itself, so "
+    "describe the machine of the `vbox` fixture; reset='each' resets machines of wider scope before every test. "
+    "Every test that uses a machine has this marker by itself, so "
     "`-m 'not vbox'` is the quick run and `-m vbox` the integration run."
 )
 
@@ -93,6 +100,8 @@ def pytest_configure(config: pytest.Config) -> None:
     worker: dict[str, Any] = getattr(config, "workerinput", {})
     config.stash[RUN] = worker.get("testrunuid") or uuid.uuid4().hex
     config.stash[KEPT] = []
+    config.stash[WIDE] = []
+    config.stash[FORECAST] = Forecast()
 
 
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
@@ -143,6 +152,18 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         load_catalogue(config.stash[SETTINGS], config.rootpath)
     except ModelError as error:
         raise pytest.UsageError(str(error)) from None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Say which tests come next, so that their machines can be made ready."""
+    item.config.stash[CURRENT] = (item, nextitem)
+    expect(item.config)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Make machines of wider scope pristine again for tests that want it, before their fixtures are set up."""
+    reset_before(item)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -30,8 +30,9 @@ class Mode(StrEnum):
 
 
 class Reset(StrEnum):
-    """How a machine is made pristine again."""
+    """How a machine comes, and how it is made pristine again."""
 
+    LIVE = "live"
     DISK = "disk"
     FRESH = "fresh"
 
@@ -57,8 +58,11 @@ class Settings:
     image: str | None = None
     profile: str | None = None
     profiles: tuple[Path, ...] = ()
-    reset: Reset = Reset.DISK
+    reset: Reset = Reset.LIVE
     boot_timeout: float = 300.0
+    max_machines: int | None = None
+    prewarm: int = 1
+    cache_size: int = 20 * 1024**3
     keep: Keep = Keep.NEVER
     artifacts: Path = Path(".pytest_vbox")
 
@@ -132,6 +136,19 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < 86400:
         raise ValueError("expected a number of seconds greater than 0, such as 300")
     return seconds
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"\d{1,4}", text.strip(), re.ASCII):
+        raise ValueError("expected a whole number, such as 2")
+    return int(text)
+
+
+def _bytes(text: str) -> int:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT])i?B?", text.strip(), re.ASCII | re.IGNORECASE)
+    if found is None:
+        raise ValueError("expected a size such as 20 GiB or 500 MiB")
+    return int(float(found[1]) * 1024 ** (1 + "KMGT".index(found[2].upper())))
 
 
 def _path(text: str) -> Path:
@@ -215,8 +232,9 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option(
         "reset",
         _one_of(Reset),
-        "What Machine.reset() does: disk gives the machine an empty differencing disk and boots it again, "
-        "fresh replaces it by a new machine. Default: disk.",
+        "How machines come, and what Machine.reset() does: live forks a machine that was booted once and is "
+        "kept, and goes back to that; disk boots with an empty differencing disk; fresh boots, and replaces "
+        "the machine by a new one. Default: live.",
         flag="--vbox-reset",
         choices=_values(Reset),
     ),
@@ -226,6 +244,22 @@ OPTIONS: Final[tuple[Option, ...]] = (
         "Seconds from power-on to a working SSH connection. Default: 300.",
         metavar="S",
         flag="--vbox-boot-timeout",
+    ),
+    Option(
+        "prewarm",
+        _count,
+        "How many machines are forked, connected and frozen in advance while tests run, for those that come "
+        "next; 0 for none. Default: 1.",
+        metavar="N",
+        flag="--vbox-prewarm",
+    ),
+    Option(
+        "cache_size",
+        _bytes,
+        "How much disk space machines that are kept to be forked may take together; those that were used least "
+        "recently go first. Default: 20 GiB.",
+        metavar="SIZE",
+        flag="--vbox-cache-size",
     ),
     Option(
         "keep",

@@ -33,7 +33,8 @@ from pytest_vbox.guest.readiness import (
     wait_for,
     wait_for_banner,
 )
-from pytest_vbox.guest.run import run
+from pytest_vbox.guest.run import run, settle
+from pytest_vbox.guest.settle import Settling
 from pytest_vbox.guest.shell import interact
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "Login",
     "LoginRefused",
     "PortOpen",
+    "Settling",
     "WaitTimeout",
     "connect",
     "get",
@@ -67,6 +69,7 @@ __all__ = [
     "public_key",
     "put",
     "run",
+    "settle",
     "wait_for",
     "wait_for_banner",
 ]

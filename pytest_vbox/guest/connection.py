@@ -26,6 +26,7 @@ from pytest_vbox.guest.errors import (
 )
 from pytest_vbox.guest.keys import fingerprint, host_key_text, load_key, parse_host_key
 from pytest_vbox.guest.login import Login
+from pytest_vbox.guest.settle import Settling
 from pytest_vbox.guest.transport import LOG_CHANNEL, GuestTransport
 
 # Seconds one handshake with login may take before the connection is thought dead and made anew. A guest in
@@ -54,6 +55,8 @@ class Connection:
         self.sftp_lock = threading.RLock()
         """Held during a copy: paramiko's SFTP client is not made for two threads at once."""
         self._sftp: paramiko.SFTPClient | None = None
+        self._settling: Settling | None = None
+        self._settling_lock = threading.Lock()
 
     def __repr__(self) -> str:
         state = "alive" if self.alive else "dead"
@@ -134,6 +137,17 @@ class Connection:
                 raise ConnectionLost(f"no file transfer could be opened ({_text(error)})") from error
             hint = "install openssh-sftp-server in the image, or copy through run() with input and stdout"
             raise CopyFailed(f"the guest's SSH server has no SFTP ({_text(error)}); {hint}") from error
+
+    def settle_first(self, settling: Settling) -> None:
+        """Have something done in the guest before, or with, the first thing that is done over this connection."""
+        with self._settling_lock:
+            self._settling = settling
+
+    def take_settling(self) -> Settling | None:
+        """What is still to be done first; who takes it has to do it."""
+        with self._settling_lock:
+            settling, self._settling = self._settling, None
+            return settling
 
     def drop_sftp(self) -> None:
         """Close the SFTP session, whose next answer may be to a question given up; the next use opens one."""

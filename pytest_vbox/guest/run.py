@@ -16,6 +16,7 @@ from pytest_vbox.guest.connection import Connection, close_channel, closing_at
 from pytest_vbox.guest.errors import CommandError, CommandTimeout, ConnectionLost, GuestError, signal_number
 from pytest_vbox.guest.output import ErrorStream, Output
 from pytest_vbox.guest.script import Script, compose, kill_script
+from pytest_vbox.guest.settle import Settling
 
 Command = str | Sequence[str | os.PathLike[str]]
 
@@ -29,6 +30,8 @@ _LINGER = 2.0
 # Seconds for killing a command that took too long, and for the last of its output.
 _KILL_TIME, _LAST_WORDS = 15.0, 2.0
 _CHUNK = 64 * 1024
+# Seconds for setting a guest's clock and the like, which a guest that is well does at once.
+_SETTLING = 60.0
 
 
 def run(
@@ -69,7 +72,8 @@ def run(
     __tracebackhide__ = True  # pytest shows where it was called; the error says the rest
     sudo = sudo and connection.login.user != "root"
     password = connection.login.password_for_sudo if sudo else None
-    script = compose(command, env=env, cwd=cwd, sudo=sudo, sudo_asks=password is not None)
+    first = _what_comes_first(connection, sudo=sudo)
+    script = compose(command, env=env, cwd=cwd, sudo=sudo, sudo_asks=password is not None, first=first)
     data = input.encode() if isinstance(input, str) else input or b""
     execution = _Execution(connection, script, data, password)
     deadline = Deadline(timeout)
@@ -89,6 +93,32 @@ def run(
         ) from None
     finally:
         execution.close()
+
+
+def settle(connection: Connection) -> None:
+    """Do what is to be done in the guest before anything else, if it was not done yet.
+
+    Raises:
+        ConnectionLost: The guest went away.
+    """
+    settling = connection.take_settling()
+    if settling is not None:
+        _settle(connection, settling)
+
+
+def _settle(connection: Connection, settling: Settling) -> None:
+    # A guest that does not let us be root keeps its clock; that is no reason to fail.
+    run(connection, settling.script(), sudo=True, check=False, timeout=_SETTLING)
+
+
+def _what_comes_first(connection: Connection, *, sudo: bool) -> str | None:
+    settling = connection.take_settling()
+    if settling is None:
+        return None
+    line = settling.inline(as_root=sudo or connection.login.user == "root")
+    if line is None:
+        _settle(connection, settling)
+    return line
 
 
 def _plain(command: Command) -> str | list[str]:

@@ -51,6 +51,7 @@ def compose(
     cwd: str | os.PathLike[str] | None = None,
     sudo: bool = False,
     sudo_asks: bool = False,
+    first: str | None = None,
 ) -> Script:
     """The script that runs a command.
 
@@ -65,12 +66,13 @@ def compose(
         cwd: Where to run; the command does not run if that folder is not there.
         sudo: Run it as root, by ``sh -c`` under sudo.
         sudo_asks: There is a password to answer sudo with; otherwise it is told not to ask.
+        first: A line that comes before the command, whatever becomes of it.
 
     Raises:
         ValueError: An empty command, a bad variable name, or a NUL character.
     """
     token = f"pytest-vbox-{secrets.token_hex(8)}"
-    text = "\n".join([*_setup(env, cwd), _command_text(command)])
+    text = "\n".join([*([first] if first else []), *_setup(env, cwd), _command_text(command)])
     if "\0" in text:
         raise ValueError("a command, its folder and its variables can't hold a NUL character")
     lead = b""

@@ -23,6 +23,15 @@ _WENT_OFF: Final = "the machine went to state {} by itself while it was expected
 _SILENT_GUEST: Final = 10.0
 
 
+_DOING: Final = {
+    "launch": "the launch",
+    "forward": "the ports",
+    "network": "the guest's network",
+    "ssh": "SSH",
+    "cloud-init": "cloud-init",
+}
+
+
 class Boot:
     """Brings a machine from off to connected, under one deadline.
 
@@ -33,6 +42,7 @@ class Boot:
         forwards: Its port forwards.
         host_key: The key its SSH server showed before, or None if it may show any.
         first: Whether the guest has never booted from this disk: then cloud-init, if the image has it, is at work.
+        patience: Seconds after which an SSH handshake is given up before its time, or None for no such limit.
 
     Attributes:
         phases: The seconds that each finished phase took: launch, forward, network, ssh, cloud-init.
@@ -47,6 +57,7 @@ class Boot:
         host_key: str | None,
         *,
         first: bool = False,
+        patience: float | None = None,
     ) -> None:
         self.phases: dict[str, float] = {}
         self._context = context
@@ -55,6 +66,7 @@ class Boot:
         self._forwards = forwards
         self._host_key = host_key
         self._cloud_init = first and plan.model.image.cloud_init is not None
+        self._patience = patience
         self._connection: Connection | None = None
 
     def start(self) -> Connection | None:
@@ -72,7 +84,7 @@ class Boot:
             return None
         if not resumed:
             self._phase("network", deadline, self._wait_for_network)
-        return self.connect(deadline)
+        return self.connect(deadline if self._patience is None else deadline.sooner(self._patience))
 
     def connect(self, deadline: Deadline) -> Connection:
         """Log in to a machine that runs.
@@ -121,7 +133,8 @@ class Boot:
         __tracebackhide__ = True
         before = deadline.elapsed
         try:
-            step(deadline)
+            with self._context.journal.doing(f"{_DOING[phase]} of {self._plan.name}", deadline.seconds):
+                step(deadline)
         except (VirtualBoxError, GuestError, MachineError) as error:
             raise self._error(phase, deadline, error) from error
         self.phases[phase] = deadline.elapsed - before

@@ -12,7 +12,7 @@ from typing import Final
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.machines.configure import configure, storage
 from pytest_vbox.machines.configure.refusal import Keys
-from pytest_vbox.machines.plan import GROUP, OWNER_KEY, Plan
+from pytest_vbox.machines.plan import OWNER_KEY, Plan
 from pytest_vbox.models import Hardware, StorageDevice
 from pytest_vbox.virtualbox import Machine, Medium, Redirect, WebSession
 from pytest_vbox.virtualbox.enums import AccessMode, DeviceType, LockType
@@ -27,7 +27,6 @@ def create(
     forwards: Mapping[int, Sequence[Redirect]],
     *,
     record_serial: bool,
-    key: Path | None = None,
 ) -> Machine:
     """Create, configure and register a machine; it has no disk yet.
 
@@ -36,15 +35,14 @@ def create(
         plan: What it shall be.
         forwards: The NAT rules, by the slot of their adapter, every host port chosen.
         record_serial: Write what the guest says on its first serial port into the machine's folder.
-        key: The private key to log in with, so that other processes know it.
 
     Raises:
         HardwareRefused: VirtualBox refused the value of a key.
     """
     virtualbox = session.virtualbox
-    groups = [GROUP, *plan.model.hardware.groups]
+    groups = [plan.group, *plan.model.hardware.groups]
     machine = virtualbox.create_machine("", plan.name, groups, plan.model.os_type, f"UUID={plan.id}")
-    _sign(machine, plan, key)
+    sign(machine, plan)
     configure(machine, plan.model, forwards, record_serial=record_serial)
     machine.save_settings()
     virtualbox.register_machine(machine)
@@ -111,10 +109,11 @@ def nat_slot(hardware: Hardware) -> int | None:
     return None
 
 
-def _sign(machine: Machine, plan: Plan, key: Path | None) -> None:
+def sign(machine: Machine, plan: Plan) -> None:
     """Say in the machine itself whose it is, and how to enter it (but no password).
 
-    With the ledger lost, this alone is enough to clean up.
+    A running machine has to be locked for it, and the session's machine given. With the ledger lost, this alone
+    is enough to clean up.
     """
     owner = {
         "run": plan.owner.run,
@@ -124,7 +123,7 @@ def _sign(machine: Machine, plan: Plan, key: Path | None) -> None:
         "image": plan.model.image_name,
         "profile": plan.model.profile_name,
         "user": plan.model.image.user,
-        "key": str(key) if key is not None else None,
+        "key": str(plan.key) if plan.key is not None else None,
         "slot": nat_slot(plan.model.hardware),
     }
     machine.set_extra_data(OWNER_KEY, json.dumps(owner))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_vbox.guest import Login
 from pytest_vbox.machines.plan import Plan, safe_name
 from pytest_vbox.machines.run_key import RunKey
 from pytest_vbox.models import Image
+from pytest_vbox.records import Journal
 from pytest_vbox.virtualbox import Machine, WebSession
 
 
@@ -24,6 +25,7 @@ class Context:
         artifacts: The folder for what machines show when something fails.
         ssh_key: A private key to log in with instead of the images' own.
         run_key: The run's own key, for guests that are told of it by cloud-init.
+        journal: Is told what is waited for, and how machines came.
     """
 
     session: WebSession
@@ -33,6 +35,7 @@ class Context:
     artifacts: Path
     ssh_key: Path | None = None
     run_key: RunKey | None = None
+    journal: Journal = field(default_factory=Journal)
 
     @property
     def bind(self) -> str:
@@ -41,14 +44,16 @@ class Context:
 
     def private_key(self, image: Image) -> Path | None:
         """The private key to log in with, or None if there is only a password."""
-        key = self.ssh_key or image.private_key
-        if key is None and image.cloud_init is not None and self.run_key is not None:
+        if self.key_is_ours_to_make(image) and self.run_key is not None:
             return self.run_key.path
-        return key
+        return self.ssh_key or image.private_key
 
-    def lasting_key(self, image: Image, machine: Machine) -> Path | None:
+    def key_is_ours_to_make(self, image: Image) -> bool:
+        """Whether the guest is told by cloud-init of a key that nobody has chosen."""
+        return image.cloud_init is not None and self.ssh_key is None and image.private_key is None
+
+    def lasting_key(self, key: Path | None, machine: Machine) -> Path | None:
         """The private key for a machine that outlives the run: the run's own is copied to the machine's folder."""
-        key = self.private_key(image)
         if self.run_key is None or not self.run_key.is_at(key):
             return key
         return self.run_key.leave_copy(Path(machine.settings_file_path).parent)
@@ -59,7 +64,7 @@ class Context:
         return Login(
             user=image.user,
             password=image.password.get_secret_value() if image.password else None,
-            private_key=self.private_key(image),
+            private_key=plan.key,
             sudo_password=image.sudo_password.get_secret_value() if image.sudo_password else None,
             host_key=image.host_key,
         )

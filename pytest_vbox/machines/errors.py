@@ -12,6 +12,21 @@ class MachineError(Exception):
     """Something a machine was asked for cannot be done. Says what to do instead."""
 
 
+class StepError(MachineError):
+    """A step that is run in a guest before a test gets it failed.
+
+    Attributes:
+        step: Which one, from 1.
+    """
+
+    def __init__(self, message: str, step: int = 0) -> None:
+        super().__init__(message, step)
+        self.step = step
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class HardwareRefused(MachineError):
     """VirtualBox refused the value of a key of the hardware model. The machine is gone again.
 

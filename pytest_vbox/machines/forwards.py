@@ -28,9 +28,10 @@ class Forwards:
         state: The state folder.
         model: The machine's model.
         bind: The address on the host that forwards listen on.
+        fixed_ports: Use the host's ports that the model fixes; else others take their place.
     """
 
-    def __init__(self, state: Path, model: MachineModel, bind: str) -> None:
+    def __init__(self, state: Path, model: MachineModel, bind: str, *, fixed_ports: bool = True) -> None:
         self._state = state
         self._bind = bind
         self._slot = nat_slot(model.hardware)
@@ -39,7 +40,7 @@ class Forwards:
         self._own: dict[str, Redirect] = {}
         for slot, adapter in enumerate(model.hardware.network):
             for rule in adapter.nat_rules if adapter is not None else ():
-                port = rule.host_port or self._reserve()
+                port = (rule.host_port if fixed_ports else 0) or self._reserve()
                 redirect = Redirect(
                     rule.name,
                     NATProtocol(rule.protocol.upper()),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
-import re
+import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -15,28 +16,30 @@ from typing import Final, Self
 from urllib.parse import urlsplit
 
 from pytest_vbox import places
-from pytest_vbox.deadline import Deadline
 from pytest_vbox.guest import load_key
-from pytest_vbox.images import Bases, ImageError, Library, Report, VirtualBoxConverter, silent
-from pytest_vbox.machines import build, environment, removal, seed_drive
+from pytest_vbox.images import Library, Report, silent
+from pytest_vbox.machines import environment, seed_drive
 from pytest_vbox.machines.context import Context
 from pytest_vbox.machines.errors import MachineError
-from pytest_vbox.machines.forwards import Forwards
-from pytest_vbox.machines.machine import Built, Machine
+from pytest_vbox.machines.golden_key import Platform
+from pytest_vbox.machines.golden_machines import GoldenMachines
+from pytest_vbox.machines.machine import Machine
+from pytest_vbox.machines.maker import Maker, disk_of
 from pytest_vbox.machines.plan import Owner, Plan, machine_name
+from pytest_vbox.machines.pool import Wanted
 from pytest_vbox.machines.provision import Provisioned
 from pytest_vbox.machines.run_key import RunKey, remove_abandoned_keys
-from pytest_vbox.models import Catalogue, Image, MachineModel
-from pytest_vbox.ownership import Entry, Ledger, abandoned
-from pytest_vbox.settings import Keep, Reset, Settings
-from pytest_vbox.virtualbox import Medium, VirtualBox, WebSession
-from pytest_vbox.virtualbox.enums import MediumType
+from pytest_vbox.machines.supply import Supply
+from pytest_vbox.models import Catalogue, MachineModel
+from pytest_vbox.ownership import Capacity, Ledger, Limits, abandoned
+from pytest_vbox.records import Journal, Way
+from pytest_vbox.settings import Reset, Settings
+from pytest_vbox.virtualbox import VirtualBox, WebSession
 from pytest_vbox.virtualbox.errors import VirtualBoxError
 
 logger = logging.getLogger(__name__)
 
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-_KINDS: Final = {"multiattach": MediumType.MULTI_ATTACH, "immutable": MediumType.IMMUTABLE}
 
 
 class VirtualBoxHost:
@@ -55,6 +58,7 @@ class VirtualBoxHost:
         artifacts: Where what machines show is saved; by default as set.
         on_close: Called when everything is gone.
         report: Is told how far a download, or what else takes long, has come.
+        journal: Is told what is waited for, and how machines came.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class VirtualBoxHost:
         artifacts: Path | None = None,
         on_close: Callable[[], None] = lambda: None,
         report: Report = silent,
+        journal: Journal | None = None,
     ) -> None:
         self.session = session
         self.settings = settings
@@ -82,17 +87,40 @@ class VirtualBoxHost:
         #: Where forwarded ports are reached.
         self.address = "127.0.0.1" if self.local else name
         self._run_key = RunKey(state, self.run)
+        self.journal = journal or Journal()
         self.context = Context(
-            session, state, self.local, self.address, artifacts or settings.artifacts, ssh_key, self._run_key
+            session,
+            state,
+            self.local,
+            self.address,
+            artifacts or settings.artifacts,
+            ssh_key,
+            self._run_key,
+            self.journal,
         )
         self._identity = f"{self.address}:{session.virtualbox.home_folder}"
         self._ledger = Ledger(state, self.run)
         self.report = report
-        #: The images that were fetched and imported.
-        self.library = Library(places.cache_folder(), state, VirtualBoxConverter(session.virtualbox))
-        self._bases = Bases(session, state, local=self.local)
+        #: The golden machines, from which others are forked.
+        self.golden = GoldenMachines(
+            session, state, self._identity, self.run, local=self.local, journal=self.journal
+        )
+        self._maker = Maker(self.context, self._identity, self._ledger, self.golden)
         self._provision = Provisioned(session.virtualbox, places.cache_folder(), state, self.run)
-        self._machines: dict[str, Machine] = {}
+        limits = Limits.of(*self.capacity, settings.max_machines)
+        self._capacity = Capacity(state, self._identity, limits, self.run)
+        self._supply = Supply(
+            self.context,
+            self._maker,
+            self.golden,
+            self._ledger,
+            self._capacity,
+            platform=Platform(session.virtualbox, self._identity),
+            settings=settings,
+            project=json.dumps([str(folder) for folder in catalogue.folders]),
+            planned=self._planned,
+        )
+        self._machines: list[Machine] = []
 
     def __enter__(self) -> Self:
         return self
@@ -117,17 +145,22 @@ class VirtualBoxHost:
     @property
     def capacity(self) -> tuple[int, int]:
         """The host's memory in MiB and its processor cores."""
-        return self._capacity
+        return self._memory_and_cores
 
     @cached_property
-    def _capacity(self) -> tuple[int, int]:
+    def _memory_and_cores(self) -> tuple[int, int]:
         host = self.api.host
         return host.memory_size, host.processor_online_count
 
     @property
     def machines(self) -> tuple[Machine, ...]:
         """The machines that this process made and that are still there."""
-        return tuple(self._machines.values())
+        return tuple(self._machines)
+
+    @property
+    def library(self) -> Library:
+        """The images that were fetched and imported."""
+        return self._maker.library
 
     @property
     def identity(self) -> str:
@@ -157,8 +190,9 @@ class VirtualBoxHost:
                 default the one that is set, else ``small``.
             name: A wish for its name, which is made unique.
             hardware: Keys of the hardware model that come over the profile's.
-            reset: What its ``reset()`` does; by default what is set.
-            start: Start it, and wait for SSH.
+            reset: How it comes, and what its ``reset()`` does; by default what is set. With ``live`` it is forked
+                from a machine that was booted once, or taken from those that wait for it.
+            start: Start it, and wait for SSH. One that is not started has never been: it will boot.
             boot_timeout: Seconds from power-on to SSH; by default the image's, else the option's.
             test: The id of the test it is for.
 
@@ -166,62 +200,43 @@ class VirtualBoxHost:
             ModelError: No such image or profile, or wrong hardware or user-data; before anything is touched.
             KeyUnusable: The image's private key cannot be used; before anything is touched.
             ImageError: The image's disk cannot be used.
+            CapacityExceeded: There will never be room for so many machines.
             BootError: The machine did not come up. It is gone again, unless it is to be kept.
         """
         __tracebackhide__ = True  # what went wrong is in the error; `pytest --full-trace` shows the way there
+        started = time.monotonic()
+        self.journal.take_waited()
+        wanted = self.wanted(image, profile, hardware)
+        mode = self.settings.reset if reset is None else Reset(reset)
+        plan = self._plan(wanted, name=name, mode=mode, boot_timeout=boot_timeout, test=test)
+        if start and mode is Reset.LIVE:
+            # A machine that waits has a name already.
+            machine, way = self._supply.live(plan, wanted if name is None else None)
+        else:
+            machine, way = self._supply.cold(plan, start=start), Way.COLD
+        self._machines.append(machine)
+        if start:
+            self._supply.tell(machine, way, time.monotonic() - started)
+        return machine
+
+    def wanted(
+        self,
+        image: str | Mapping[str, object] | None = None,
+        profile: str | Mapping[str, object] | None = None,
+        hardware: Mapping[str, object] | None = None,
+    ) -> Wanted:
+        """What :meth:`machine` with these arguments asks for; for :meth:`expect`."""
         image = self.settings.image if image is None else image
         profile = self.settings.profile if profile is None else profile
-        model = self.catalogue.machine(image, profile, hardware)
-        seed_drive.check(self.context, model)
-        key = self.context.private_key(model.image)
-        if key is not None:
-            load_key(key)
-        timeout = boot_timeout or model.image.boot_timeout or self.settings.boot_timeout
-        wish = name or model.hardware.name or test.rpartition("::")[2] or model.image_name
-        mode = self.settings.reset if reset is None else Reset(reset)
-        model = environment.fit(self.api, model, self.capacity, local=self.local)
-        model = replace(model, image=self._with_disk(model.image))
-        if model.image.provision:
-            model = self._provisioned(model, timeout, test)
-        machine = self._make(Plan(machine_name(wish), model, Owner(self.run, test), timeout, mode))
-        if start:
-            self._start(machine)
-        return machine
+        return Wanted.of(image, profile, hardware)
 
-    def _make(self, plan: Plan) -> Machine:
-        machine = Machine(self.context, self._create(plan), self._replace)
-        self._machines[plan.id] = machine
-        return machine
+    def expect(self, upcoming: Sequence[Wanted]) -> None:
+        """Say what will be asked for next, in this order, so that machines can be made ready in advance.
 
-    def _start(self, machine: Machine) -> None:
-        try:
-            machine.start()
-        except BaseException as error:
-            self._remove_after(machine, error)
-            raise
-
-    def _provisioned(self, model: MachineModel, timeout: float, test: str) -> MachineModel:
-        """The model with the disk that its image's provisioning makes."""
-        if not self.local:
-            raise MachineError(
-                f"image {model.image_name} has provision, which is only possible with VirtualBox on this computer"
-            )
-
-        @contextmanager
-        def make() -> Iterator[Machine]:
-            bare = replace(model, image=model.image.model_copy(update={"provision": ()}))
-            name = machine_name(f"provision-{model.image_name}")
-            machine = self._make(Plan(name, bare, Owner(self.run, test), timeout))
-            self._start(machine)
-            try:
-                yield machine
-            except BaseException as error:
-                self._remove_after(machine, error)
-                raise
-            self.remove(machine)
-
-        disk = self._provision.disk(model, self._disk(model.image), timeout, make)
-        return replace(model, image=model.image.model_copy(update={"disk": disk, "provision": ()}))
+        Args:
+            upcoming: All that is known of; what is parked and not in it is let go.
+        """
+        self._supply.pool.expect(upcoming if self.settings.reset is Reset.LIVE else ())
 
     def remove(self, machine: Machine) -> None:
         """Take a machine away: switched off, unregistered, its own files deleted. Twice does no harm.
@@ -229,26 +244,22 @@ class VirtualBoxHost:
         Raises:
             VirtualBoxError: VirtualBox refused. The machine stays in the ledger, for the next run to remove.
         """
-        machine._disconnect()
-        removal.remove(self.session, machine.id, local=self.local)
+        self._supply.remove(machine)
         self._forget(machine)
+
+    def discard(self, machine: Machine) -> None:
+        """Take a machine away while the caller goes on. :meth:`problems` tells what could not be removed."""
+        self._forget(machine)
+        self._supply.discard(machine)
+
+    def problems(self) -> list[tuple[str, Exception]]:
+        """The names of discarded machines that could not be removed, and why; each is told once."""
+        return self._supply.problems()
 
     def keep(self, machine: Machine) -> str:
         """Let a machine live on after the run. Returns how to enter it and how to remove it."""
-        self._ledger.strike(machine.id)
-        self._machines.pop(machine.id, None)
-        login = machine._plan.model.image
-        enter = "it has no SSH"
-        if machine._forwards.ssh_port is not None:
-            host, port = machine.address
-            private_key = self.context.lasting_key(login, machine.api)
-            key = f" -i {private_key}" if private_key else ""
-            enter = f"ssh -p {port}{key} -o StrictHostKeyChecking=no {login.user}@{host}"
-        return (
-            f"kept machine {machine.name}: {enter}; "
-            f"remove it: VBoxManage controlvm {machine.name} poweroff; "
-            f"VBoxManage unregistervm {machine.name} --delete{seed_drive.removal_by_hand(machine.api)}"
-        )
+        self._forget(machine)
+        return self._supply.keep(machine)
 
     def clean_up_abandoned(self) -> list[str]:
         """Remove what processes that died have left in this VirtualBox. Returns the names of the machines.
@@ -262,7 +273,7 @@ class VirtualBoxHost:
             for ledger in ledgers:
                 for entry in [entry for entry in ledger.entries if entry.host == identity]:
                     try:
-                        if self._take_away(entry.id, entry.name):
+                        if self._maker.take_away(entry.id, entry.name):
                             removed.append(entry.name)
                         ledger.strike(entry)
                     except VirtualBoxError:
@@ -275,114 +286,64 @@ class VirtualBoxHost:
         Raises:
             VirtualBoxError: A machine could not be removed (the first; the others were tried too).
         """
-        errors: list[VirtualBoxError] = []
         for machine in self.machines:
-            try:
-                self.remove(machine)
-            except VirtualBoxError as error:
-                errors.append(error)
+            self.discard(machine)
+        self._supply.close()
         self._ledger.close()
         self._run_key.close()
+        self._capacity.close()
         self.session.close()
         self._on_close()
-        if errors:
-            raise errors[0]
+        for name, error in self.problems():
+            raise MachineError(
+                f"machine {name} could not be removed: {error}. The next run will try again"
+            ) from error
 
     def artifacts_folder(self, name: str, test: str) -> Path:
         """Where what a machine showed in a test is saved."""
         return self.context.artifacts_folder(name, test)
 
-    def _replace(self, machine: Machine) -> Built:
-        """Remove a machine and make a new one from the same plan, not started yet."""
-        old = machine._plan
-        wish = re.sub(r"^pytest-|-[0-9a-f]{8}$", "", old.name)
-        built = self._create(replace(old, id=str(uuid.uuid4()), name=machine_name(wish)))
-        self.remove(machine)
-        self._machines[built.plan.id] = machine
-        return built
+    def _plan(
+        self, wanted: Wanted, *, name: str | None = None, mode: Reset, boot_timeout: float | None, test: str
+    ) -> Plan:
+        """Everything decided about a machine, and looked at, while nothing is made yet."""
+        __tracebackhide__ = True
+        image, profile, hardware = wanted.arguments
+        model = self.catalogue.machine(image, profile, hardware)
+        seed_drive.check(self.context, model)
+        key = self.context.private_key(model.image)
+        if key is not None:
+            load_key(key)
+        timeout = boot_timeout or model.image.boot_timeout or self.settings.boot_timeout
+        wish = name or model.hardware.name or test.rpartition("::")[2] or model.image_name
+        model = environment.fit(self.api, model, self.capacity, local=self.local)
+        model = replace(model, image=self._maker.image_with_disk(model.image, self.report))
+        if model.image.provision:
+            model = self._provisioned(model, timeout, test)
+        return Plan(machine_name(wish), model, Owner(self.run, test), timeout, mode, key)
 
-    def _create(self, plan: Plan) -> Built:
-        deadline = Deadline(plan.boot_timeout)
-        forwards = Forwards(self.context.state, plan.model, self.context.bind)
-        self._ledger.add(Entry(plan.id, plan.name, self.identity, plan.owner.test))
-        try:
-            with self._disks(plan.model, deadline) as disks:
-                machine = build.create(
-                    self.session,
-                    plan,
-                    forwards.rules,
-                    record_serial=self.local,
-                    key=self.context.private_key(plan.model.image),
-                )
-                base = disks[self._disk(plan.model.image)]
-                build.attach_disks(self.session, machine, plan, base, deadline, disks)
-            seed_drive.prepare(self.context, machine, plan, deadline)
-        except BaseException as error:
-            forwards.release()
-            self._remove_half_made(plan, error)
-            raise
-        return Built(plan, machine, forwards)
+    def _planned(self, wanted: Wanted) -> Plan:
+        return self._plan(wanted, mode=Reset.LIVE, boot_timeout=None, test="")
 
-    @contextmanager
-    def _disks(self, model: MachineModel, deadline: Deadline) -> Iterator[Mapping[Path, Medium]]:
-        """All disks of a machine that are there already, ready to be shared, by their file."""
-        wanted = {self._disk(model.image): _KINDS[model.image.attach]}
-        for controller in model.hardware.storage:
-            for device in controller.devices:
-                if device is not None and device.type == "hard-disk" and device.medium is not None:
-                    wanted[device.medium] = _KINDS[device.attach]
-        with ExitStack() as held:
-            # Everybody takes them in the same order, so that nobody waits for one who waits for them.
-            yield {
-                disk: held.enter_context(self._bases.ready(disk, wanted[disk], deadline))
-                for disk in sorted(wanted)
-            }
-
-    def _with_disk(self, image: Image) -> Image:
-        """The image with the disk, and the login, that the library has for it; fetched now if need be."""
+    def _provisioned(self, model: MachineModel, timeout: float, test: str) -> MachineModel:
+        """The model with the disk that its image's provisioning makes."""
         if not self.local:
-            if image.disk is None:
-                raise ImageError(
-                    f"image {image.source}: VirtualBox is on another computer, where nothing is fetched or "
-                    "imported; it needs disk, a path there to a VDI, VMDK or VHD"
-                )
-            if image.sha256 is not None:
-                raise ImageError(
-                    f"image {image.source}: VirtualBox is on another computer, so sha256 cannot be verified here; "
-                    "verify the file there, and take sha256 out"
-                )
-            return image
-        return self.library.usable(image, report=self.report).applied_to(image)
+            raise MachineError(
+                f"image {model.image_name} has provision, which is only possible with VirtualBox on this computer"
+            )
 
-    def _disk(self, image: Image) -> Path:
-        if image.disk is None:  # _with_disk has seen to it
-            raise ImageError(f"image {image.source} has no disk")
-        return image.disk
+        @contextmanager
+        def make() -> Iterator[Machine]:
+            bare = replace(model, image=model.image.model_copy(update={"provision": ()}))
+            name = machine_name(f"provision-{model.image_name}")
+            plan = Plan(name, bare, Owner(self.run, test), timeout, key=self.context.private_key(bare.image))
+            machine = self._supply.cold(plan)
+            with self._supply.parting_with(machine):
+                yield machine
 
-    def _take_away(self, machine_id: str, name: str) -> bool:
-        """Remove a machine, or the folder of one that was never registered. Returns whether it was."""
-        registered = removal.remove(self.session, machine_id, local=self.local)
-        if not registered and self.local:
-            removal.remove_folder(self.session, name)
-        return registered
-
-    def _remove_half_made(self, plan: Plan, error: BaseException) -> None:
-        try:
-            self._take_away(plan.id, plan.name)
-            self._ledger.strike(plan.id)
-        except VirtualBoxError as second:
-            error.add_note(f"(then removing the half-made machine {plan.name} failed too: {second})")
-
-    def _remove_after(self, machine: Machine, error: BaseException) -> None:
-        if self.settings.keep is not Keep.NEVER and isinstance(error, Exception):
-            error.add_note(self.keep(machine))
-            return
-        try:
-            self.remove(machine)
-        except VirtualBoxError as second:
-            error.add_note(f"(then removing the machine {machine.name} failed too: {second})")
+        disk = self._provision.disk(model, disk_of(model.image), timeout, make)
+        return replace(model, image=model.image.model_copy(update={"disk": disk, "provision": ()}))
 
     def _forget(self, machine: Machine) -> None:
-        machine._forwards.release()
-        self._ledger.strike(machine.id)
-        self._machines.pop(machine.id, None)
+        if machine in self._machines:
+            self._machines.remove(machine)

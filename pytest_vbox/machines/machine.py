@@ -5,20 +5,24 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from pytest_vbox import guest
 from pytest_vbox.deadline import Deadline
-from pytest_vbox.guest import Condition, Connection
+from pytest_vbox.guest import Condition, Connection, Settling
 from pytest_vbox.machines import addresses, diagnosis, keyboard, power
 from pytest_vbox.machines.boot import Boot
+from pytest_vbox.machines.build import sign
 from pytest_vbox.machines.context import Context
 from pytest_vbox.machines.errors import MachineError
 from pytest_vbox.machines.forwards import Forwards
+from pytest_vbox.machines.golden import Golden
 from pytest_vbox.machines.plan import Plan
+from pytest_vbox.ownership import Place
 from pytest_vbox.settings import Reset
 from pytest_vbox.virtualbox import Machine as ApiMachine
 from pytest_vbox.virtualbox.enums import LockType, MachineState
@@ -26,16 +30,35 @@ from pytest_vbox.virtualbox.enums import LockType, MachineState
 if TYPE_CHECKING:
     import paramiko
 
+# Seconds that the SSH handshake of a fork may take: it was quick when its origin was made.
+_FORK_PATIENCE: Final = 30.0
+_TIMES_SLOWER: Final = 20
+# The letters that a host name may have.
+_HOST_NAME: Final = 63
 #: Seconds between two keys; VBoxManage's keyboardputstring waits as long.
 _KEY_PAUSE: Final = 0.05
 
 
 class Built(NamedTuple):
-    """A machine in VirtualBox, with what belongs to it."""
+    """A machine in VirtualBox, with what belongs to it; with what it was forked from, if it was."""
 
     plan: Plan
     api: ApiMachine
     forwards: Forwards
+    origin: Golden | None = None
+
+
+class Steward(Protocol):
+    """Whoever a machine comes from, for what it cannot do by itself."""
+
+    def rebuild(self, machine: Machine, mode: Reset) -> Built:
+        """Make it anew, not started yet: as it was forked, with a new disk, or as another machine."""
+
+    def take_place(self, plan: Plan) -> Place:
+        """A share of the host; waits until there is one."""
+
+    def was_reset(self, machine: Machine, seconds: float) -> None:
+        """Write down that it was made pristine again."""
 
 
 class Machine:
@@ -50,15 +73,23 @@ class Machine:
         api: The typed VirtualBox machine underneath, for what this class does not have.
     """
 
-    def __init__(self, context: Context, built: Built, replace: Callable[[Machine], Built]) -> None:
+    def __init__(
+        self,
+        context: Context,
+        built: Built,
+        steward: Steward,
+        place: Place | None = None,
+    ) -> None:
         self._context = context
-        self._replace = replace
-        self._plan, self.api, self._forwards = built
+        self._steward = steward
         self._connection: Connection | None = None
         self._host_key: str | None = None
         self._phases: dict[str, float] = {}
-        # Whether its disk is as the image has it; cloud-init is at work in the boot after that.
-        self._untouched = True
+        # Its share of what all machines of the host may take, from its first start on.
+        self._place = place
+        # What it was forked from, and may go back to.
+        self._origin: Golden | None = None
+        self._is_now(built)
 
     def __repr__(self) -> str:
         return f"<Machine {self.name} ({self.image}, {self.profile})>"
@@ -101,7 +132,11 @@ class Machine:
 
     @property
     def phases(self) -> Mapping[str, float]:
-        """The seconds that each phase of the last start took: launch, forward, network, ssh, cloud-init."""
+        """The seconds that each part of its coming took.
+
+        Of a cold boot these are launch, forward, network, ssh and cloud-init; of a fork golden, clone, launch,
+        forward, ssh and on-fork; of a parked machine resume.
+        """
         return MappingProxyType(self._phases)
 
     # In the guest
@@ -144,8 +179,16 @@ class Machine:
             ConnectionLost: The guest went away meanwhile.
         """
         __tracebackhide__ = True
+        # Not after, but together with what has to be done first in a guest that was resumed.
         return guest.run(
-            self._connected, command, check=check, timeout=timeout, sudo=sudo, input=input, env=env, cwd=cwd
+            self._connected_as_it_is,
+            command,
+            check=check,
+            timeout=timeout,
+            sudo=sudo,
+            input=input,
+            env=env,
+            cwd=cwd,
         )
 
     def put(self, local: str | os.PathLike[str], remote: str) -> None:
@@ -194,13 +237,22 @@ class Machine:
             BootError: It did not come up; says how far it came, and what it showed.
         """
         __tracebackhide__ = True
-        image = self._plan.model.image
-        if image.cloud_init is not None and image.attach == "immutable" and not self._is_saved:
-            self._now_untouched()
+        image, saved = self._plan.model.image, self._is_saved
+        if image.attach == "immutable" and not saved:
+            if self._forked:
+                # Its disk is a difference to one that has been booted, which VirtualBox would not empty.
+                self._is_now(self._steward.rebuild(self, Reset.DISK))
+            if image.cloud_init is not None:
+                self._now_untouched()
+        if self._place is None:
+            self._place = self._steward.take_place(self._plan)
         boot = self._new_boot()
         self._phases = boot.phases
         self._keep(boot.start())
+        self._place.started()
         self._untouched = False
+        if saved:
+            self._settle_first(reseed=True)
 
     def power_off(self) -> None:
         """Pull the plug. A machine that is off already stays so."""
@@ -279,22 +331,34 @@ class Machine:
             self._untouched = True
 
     def reset(self, mode: Reset | str | None = None) -> None:
-        """Make the machine as good as new: what the tests wrote is gone, and it is booted again.
+        """Make the machine as good as new: what the tests wrote is gone.
 
         The object stays the same, with a new connection.
 
         Args:
-            mode: ``disk`` empties its differencing disk, ``fresh`` replaces it by a new machine (other name,
-                other UUID). Default: as asked for, else ``--vbox-reset``.
+            mode: ``live`` goes back to where the machine was forked from, memory and all (and boots one that was
+                not forked, as ``disk`` does); ``disk`` gives it an empty differencing disk and boots it;
+                ``fresh`` replaces it by a new machine (other name, other UUID). Default: as asked for, else
+                ``--vbox-reset``.
         """
         mode = Reset(mode) if mode is not None else self._plan.reset
+        started = time.monotonic()
         self.power_off()
-        self._now_untouched()
+        if mode is Reset.LIVE and self._origin is not None:
+            self._is_now(self._steward.rebuild(self, Reset.LIVE))
+        else:
+            self._empty(mode)
+            self._now_untouched()
+        self.start()
+        self._steward.was_reset(self, time.monotonic() - started)
+
+    def _empty(self, mode: Reset) -> None:
         if mode is Reset.FRESH or self.api.snapshot_count or self._plan.model.hardware.has_media_of_its_own:
-            self._plan, self.api, self._forwards = self._replace(self)
+            self._is_now(self._steward.rebuild(self, Reset.FRESH))
+        elif self._forked:
+            self._is_now(self._steward.rebuild(self, Reset.DISK))
         else:
             self._empty_disk()
-        self.start()
 
     def _empty_disk(self) -> None:
         if self._is_saved:
@@ -317,6 +381,7 @@ class Machine:
         Returns:
             Host and port to connect to. Asking again for the same port gives the same.
         """
+        self._settle()
         return self._context.address, self._forwards.add(self._context.session, self.api, guest_port, protocol)
 
     def ip(self, slot: int = 0, timeout: float = 30) -> str:
@@ -386,6 +451,12 @@ class Machine:
 
     @property
     def _connected(self) -> Connection:
+        connection = self._connected_as_it_is
+        guest.settle(connection)
+        return connection
+
+    @property
+    def _connected_as_it_is(self) -> Connection:
         if self._connection is None:
             raise MachineError(f"{self.name} is not connected (it is {self.state}); start() it, or reconnect()")
         return self._connection
@@ -400,8 +471,58 @@ class Machine:
         if connection is not None:
             self._host_key = connection.host_key
 
+    def _is_now(self, built: Built) -> None:
+        """It is another machine in VirtualBox now, or the same one with another disk."""
+        self._plan, self.api, self._forwards, origin = built
+        self._forked = origin is not None
+        self._origin = origin or self._origin
+        # Whether its disk is as the image has it; cloud-init is at work in the boot after that.
+        self._untouched = origin is None
+        # A new disk may have a new host key, made at its first boot; a fork has that of its origin.
+        self._host_key = origin.host_key if origin is not None else None
+
     def _new_boot(self) -> Boot:
-        return Boot(self._context, self._plan, self.api, self._forwards, self._host_key, first=self._untouched)
+        patience = None
+        if self._forked and self._is_saved and self._origin is not None:
+            patience = max(_FORK_PATIENCE, _TIMES_SLOWER * self._origin.ssh_seconds)
+        return Boot(
+            self._context,
+            self._plan,
+            self.api,
+            self._forwards,
+            self._host_key,
+            first=self._untouched,
+            patience=patience,
+        )
+
+    def _settle_first(self, *, reseed: bool) -> None:
+        """Have the clock set, and what else a resumed guest needs, with the first command."""
+        if self._connection is None:
+            return
+        login = self._connection.login
+        asks = self._origin.sudo_asks if self._origin is not None else login.password_for_sudo is not None
+        hostname = self.name[-_HOST_NAME:].strip("-") if self._plan.model.image.set_hostname else None
+        self._connection.settle_first(Settling(reseed, hostname if reseed else None, sudo_asks=asks))
+
+    def _settle(self) -> None:
+        if self._connection is not None:
+            guest.settle(self._connection)
+
+    def _park(self) -> None:
+        """Freeze it, connected and with nothing left to do in the guest, until somebody wants it."""
+        self._settle()
+        self.pause()
+
+    def _unpark(self, plan: Plan) -> bool:
+        """Let it go on, for somebody. Returns whether it is alive, as far as can be told without a question."""
+        self._plan = plan
+        if self._connection is None or not self._connection.alive:
+            return False
+        with self._context.session.lock(self.api, LockType.SHARED, Deadline(power.PATIENCE)) as held:
+            held.console.resume()
+            sign(held.machine, plan)
+        self._settle_first(reseed=False)
+        return self._connection.alive
 
     @property
     def _is_saved(self) -> bool:

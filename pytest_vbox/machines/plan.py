@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Final
 
 from pytest_vbox.models import MachineModel
 from pytest_vbox.settings import Reset
 
 GROUP: Final = "/pytest-vbox"
+#: The group of the machines that are booted once, for others to be forked from.
+GOLDEN_GROUP: Final = "/pytest-vbox/golden"
 #: The extra data by which a machine says whose it is: run, process, time and test, as JSON.
 OWNER_KEY: Final = "pytest-vbox/owner"
 _NAME_LENGTH: Final = 48
@@ -34,12 +37,14 @@ class Plan:
     """What a machine will be: its identity, and what it is made from.
 
     Attributes:
-        id: Its UUID, chosen here so that it can be written down before the machine exists.
         name: Its name in VirtualBox.
         model: Image and hardware, merged.
         owner: Who it is for.
         boot_timeout: Seconds from power-on to SSH.
         reset: What the machine's ``reset()`` does.
+        key: The private key to log in with, or None if there is only a password.
+        group: VirtualBox's group for it, which its folder is named after.
+        id: Its UUID, chosen here so that it can be written down before the machine exists.
     """
 
     name: str
@@ -47,7 +52,14 @@ class Plan:
     owner: Owner
     boot_timeout: float
     reset: Reset = Reset.DISK
+    key: Path | None = None
+    group: str = GROUP
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+    def renewed(self) -> Plan:
+        """The same for another machine: with another name and UUID."""
+        wish = re.sub(r"^pytest-|-[0-9a-f]{8}$", "", self.name)
+        return replace(self, id=str(uuid.uuid4()), name=machine_name(wish))
 
 
 def machine_name(wish: str) -> str:

@@ -15,16 +15,15 @@ from pathlib import Path
 from typing import Final
 
 from pytest_vbox.deadline import Deadline
-from pytest_vbox.guest import CommandError, CommandTimeout, GuestError
-from pytest_vbox.machines.errors import MachineError
+from pytest_vbox.machines.errors import MachineError, StepError
 from pytest_vbox.machines.machine import Machine
+from pytest_vbox.machines.steps import run_step
 from pytest_vbox.models import Hardware, Image, MachineModel, ProvisionStep
 from pytest_vbox.ownership import held
 from pytest_vbox.virtualbox import Medium, VirtualBox
 from pytest_vbox.virtualbox.enums import AccessMode, DeviceType, MediumVariant
 
 _FORMAT: Final = 1  # of what is kept; a higher one makes everything anew
-_SCRIPT: Final = "/tmp/pytest-vbox-provision"  # noqa: S108 - in a guest that nobody else is in
 # For a disk of some tens of gigabytes on a slow drive.
 _COPYING: Final = 3600.0
 _SHUTTING_DOWN: Final = 120.0
@@ -32,19 +31,8 @@ _SHUTTING_DOWN: Final = 120.0
 Make = Callable[[], AbstractContextManager[Machine]]
 
 
-class ProvisionError(MachineError):
-    """A step of an image's provisioning failed. The image's own disk is as it was, and no machine was made.
-
-    Attributes:
-        step: Which one, from 1.
-    """
-
-    def __init__(self, message: str, step: int = 0) -> None:
-        super().__init__(message, step)
-        self.step = step
-
-    def __str__(self) -> str:
-        return str(self.args[0])
+class ProvisionError(StepError):
+    """A step of an image's provisioning failed. The image's own disk is as it was, and no machine was made."""
 
 
 class Provisioned:
@@ -106,7 +94,7 @@ class Provisioned:
     def _make(self, model: MachineModel, target: Path, make: Make) -> None:
         with make() as machine:
             for number, step in enumerate(model.image.provision, start=1):
-                _run(machine, number, step)
+                run_step(machine, number, step, "provisioning", ProvisionError)
             machine.run("sync", check=False)
             _switch_off(machine)
             self._copy(_disk_of(machine, model.hardware), target)
@@ -160,23 +148,6 @@ def _described(step: ProvisionStep) -> dict[str, object]:
     if step.script is not None:
         described["script"] = _digest_of(step.script)
     return described
-
-
-def _run(machine: Machine, number: int, step: ProvisionStep) -> None:
-    what = step.run if step.run is not None else f"the script {step.script}"
-    command = step.run
-    try:
-        if step.script is not None:
-            machine.put(step.script, _SCRIPT)
-            machine.run(f"chmod +x {_SCRIPT}")
-            command = _SCRIPT
-        machine.run(command or "", sudo=step.sudo, env=step.env, timeout=step.timeout)
-        if step.script is not None:
-            machine.run(f"rm -f {_SCRIPT}", sudo=step.sudo)
-    except (CommandError, CommandTimeout, GuestError) as error:
-        raise ProvisionError(
-            f"image {machine.image}: step {number} of its provisioning failed ({what}): {error}", number
-        ) from error
 
 
 def _switch_off(machine: Machine) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.machines import seed_drive
-from pytest_vbox.machines.plan import GROUP
+from pytest_vbox.machines.plan import GOLDEN_GROUP, GROUP
 from pytest_vbox.machines.power import PATIENCE, power_off
 from pytest_vbox.virtualbox import Medium, WebSession
 from pytest_vbox.virtualbox.enums import CleanupMode, DeviceType
@@ -61,7 +61,8 @@ def remove(session: WebSession, machine_id: str, *, local: bool) -> bool:
 
 def remove_folder(session: WebSession, name: str) -> None:
     """Delete the folder of a machine that was never registered, on this computer."""
-    _delete_folder(_folder(session.virtualbox.compose_machine_filename(name, GROUP)), name)
+    for group in (GROUP, GOLDEN_GROUP):
+        _delete_folder(_folder(session.virtualbox.compose_machine_filename(name, group)), name)
 
 
 def _delete_folder(folder: str, name: str) -> None:

@@ -51,13 +51,12 @@ def prepare(context: Context, machine: Machine, plan: Plan, deadline: Deadline) 
     image = plan.model.image
     if image.cloud_init is None:
         return
-    key = context.private_key(image)
     seed = make_seed(
         image,
         plan.model.image_name,
         machine_id=plan.id,
         machine_name=plan.name,
-        public_keys=[] if key is None else [public_key(key)],
+        public_keys=[] if plan.key is None else [public_key(plan.key)],
     )
     attach(context.session, machine, seed, deadline)
 

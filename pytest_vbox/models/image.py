@@ -166,13 +166,21 @@ class Image(Model):
         description="Commands and scripts that are run once, before the first test gets a machine of this image. "
         "What they make of the disk is kept in the cache.",
     )
+    on_fork: tuple[Step, ...] = Field(
+        default=(),
+        description="Commands and scripts that are run in each machine that was forked from the one that was "
+        "booted, before its test gets it: for what siblings must not share, such as `/etc/machine-id`.",
+    )
+    set_hostname: bool = Field(
+        default=False, description="Whether a forked machine's host name becomes its name in VirtualBox."
+    )
     hardware: Hardware = Field(
         default_factory=Hardware,
         description="Keys of a hardware profile that this image needs; they come over the profile's.",
         json_schema_extra={"x-default": "nothing"},
     )
 
-    @field_validator("provision", mode="before")
+    @field_validator("provision", "on_fork", mode="before")
     @classmethod
     def _one_step(cls, steps: object) -> object:
         return [steps] if isinstance(steps, str) else steps

@@ -24,6 +24,8 @@ _NOT_IN_DIGEST = {
     "packager",
     "tags",
     "insecure",
+    "on_fork",
+    "set_hostname",
 }
 """Keys of an image that make no other machine; its hardware counts where it has been merged."""
 

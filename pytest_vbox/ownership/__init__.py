@@ -3,15 +3,20 @@
 Knows nothing of images and hardware models.
 """
 
+from pytest_vbox.ownership.capacity import Capacity, CapacityExceeded, Limits, Place
 from pytest_vbox.ownership.folders import OwnFolder, remove_abandoned
 from pytest_vbox.ownership.ledger import Entry, Ledger, abandoned
 from pytest_vbox.ownership.locks import Busy, PortLock, held, reserve_port
 
 __all__ = [
     "Busy",
+    "Capacity",
+    "CapacityExceeded",
     "Entry",
     "Ledger",
+    "Limits",
     "OwnFolder",
+    "Place",
     "PortLock",
     "abandoned",
     "held",

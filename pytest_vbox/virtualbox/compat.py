@@ -39,12 +39,19 @@ _RENAMED_INTERFACES: Final[Mapping[str, str]] = {
     "IPlatform": "IMachine",
     "IPlatformX86": "IMachine",
     "IGraphicsAdapter": "IMachine",
+    "IHostX86": "IHost",
 }
 
 # Objects that did not exist: what they hold was the machine's (or the properties') own, so the object that was
 # asked stands for them.
 _SAME_OBJECT: Final = frozenset(
-    {"IMachine_getPlatform", "IMachine_getGraphicsAdapter", "IMachine_getAudioSettings", "IPlatform_getX86"}
+    {
+        "IMachine_getPlatform",
+        "IMachine_getGraphicsAdapter",
+        "IMachine_getAudioSettings",
+        "IPlatform_getX86",
+        "IHost_getX86",
+    }
 )
 
 # Parameters that older versions do not have and can do without, since there was only one choice.

@@ -369,5 +369,17 @@ class UartType(StrEnum):
     U16750 = "U16750"
 
 
+class CloneMode(StrEnum):
+    MACHINE_STATE = "MachineState"
+    MACHINE_AND_CHILD_STATES = "MachineAndChildStates"
+    ALL_STATES = "AllStates"
+
+
+class CloneOptions(StrEnum):
+    LINK = "Link"
+    KEEP_ALL_MACS = "KeepAllMACs"
+    KEEP_HW_UUIDS = "KeepHwUUIDs"
+
+
 class ImportOptions(StrEnum):
     IMPORT_TO_VDI = "ImportToVDI"

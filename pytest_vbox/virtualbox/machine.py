@@ -23,6 +23,8 @@ from pytest_vbox.virtualbox.enums import (
     AutostopType,
     CleanupMode,
     ClipboardMode,
+    CloneMode,
+    CloneOptions,
     DeviceType,
     DnDMode,
     KeyboardHIDType,
@@ -80,6 +82,11 @@ class Snapshot(Interface):
     interface = "ISnapshot"
     id = ReadOnly("id", text)
     name = ReadOnly("name", text)
+
+    @property
+    def machine(self) -> Machine:
+        """The machine as it was when the snapshot was taken; it can be read, and cloned."""
+        return Machine(self.api, str(self._call("getMachine")))
 
 
 class Machine(Interface):
@@ -312,6 +319,15 @@ class Machine(Interface):
 
     def restore_snapshot(self, snapshot: Snapshot) -> Progress:
         return Progress(self.api, str(self._call("restoreSnapshot", snapshot=snapshot.reference)))
+
+    def clone_to(self, target: Machine, mode: CloneMode, options: Sequence[CloneOptions] = ()) -> Progress:
+        """Make another machine, which is not registered yet, into a clone of this one.
+
+        Of an online snapshot's machine, the clone has the saved state too. With ``LINK`` its disks
+        are differences to this one's.
+        """
+        reference = self._call("cloneTo", target=target.reference, mode=mode, options=list(options))
+        return Progress(self.api, str(reference))
 
     def unregister(self, cleanup_mode: CleanupMode) -> list[Medium]:
         """Take the machine out of VirtualBox's list.

@@ -14,6 +14,17 @@ from pytest_vbox.virtualbox.network import DHCPServer, HostNetworkInterface, Hos
 from pytest_vbox.virtualbox.progress import Progress
 
 
+class HostX86(Interface):
+    """IHostX86; until 7.0 it was part of IHost."""
+
+    interface = "IHostX86"
+
+    def get_processor_cpuid_leaf(self, cpu_id: int, leaf: int, sub_leaf: int = 0) -> tuple[int, int, int, int]:
+        """The registers EAX, EBX, ECX and EDX that the instruction CPUID gives for a leaf."""
+        result = self._call("getProcessorCPUIDLeaf", cpuId=cpu_id, leaf=leaf, subLeaf=sub_leaf)
+        return int(result.valEax), int(result.valEbx), int(result.valEcx), int(result.valEdx)
+
+
 class Host(Interface):
     """IHost: the computer VirtualBox runs on."""
 
@@ -22,6 +33,15 @@ class Host(Interface):
     memory_size = ReadOnly("memorySize", int)
     memory_available = ReadOnly("memoryAvailable", int)
     operating_system = ReadOnly("operatingSystem", text)
+
+    def get_processor_description(self, cpu_id: int = 0) -> str:
+        """What a processor calls itself."""
+        return text(self._call("getProcessorDescription", cpuId=cpu_id))
+
+    @property
+    def x86(self) -> HostX86:
+        """What only x86 hosts have."""
+        return HostX86(self.api, str(self._call("getX86")))
 
     def find_host_network_interfaces_of_type(self, type_: HostNetworkInterfaceType) -> list[HostNetworkInterface]:
         references = texts(self._call("findHostNetworkInterfacesOfType", type=type_))

@@ -54,6 +54,21 @@ def configure(machine: Machine, hardware: Hardware, keys: Keys, *, record_serial
             )
 
 
+def record_in_own_folder(machine: Machine, hardware: Hardware) -> None:
+    """Let a clone write what its guest says into its own folder, not into that of the machine it was cloned from.
+
+    Args:
+        machine: The clone.
+        hardware: What both were made of.
+    """
+    recorded = _recorded_port(hardware)
+    if recorded is not None:
+        machine.get_serial_port(recorded).path = in_folder_of(machine, SERIAL_LOGS[0])
+    for slot, port in enumerate(hardware.serial_ports):
+        if port is not None and port.mode == "file" and port.path is None:
+            machine.get_serial_port(slot).path = in_folder_of(machine, f"serial-{slot}.log")
+
+
 def in_folder_of(machine: Machine, name: str) -> str:
     """The path of a file in a machine's folder, on whichever system VirtualBox runs."""
     path = machine.settings_file_path

@@ -173,9 +173,9 @@ def test_a_kept_machine_keeps_the_key(service: FakeService, tmp_path: Path, fold
     key = context.private_key(images["a"])
     assert key is not None
     text = key.read_text()
-    lasting = context.lasting_key(images["a"], machine)
+    lasting = context.lasting_key(key, machine)
     assert context.run_key is not None
     context.run_key.close()
     assert lasting == folder / "id_ed25519"
     assert (lasting.read_text(), lasting.stat().st_mode & 0o777) == (text, 0o600)
-    assert context.lasting_key(images["c"], machine) == tmp_path / "mine"
+    assert context.lasting_key(images["c"].private_key, machine) == tmp_path / "mine"

@@ -39,6 +39,7 @@ NEWER_VALUES: Final = {
     ("AudioDriverType", "Default"): "7.0",  # as above
     ("AudioDriverType", "WAS"): "7.0",  # as above
     ("CPUPropertyTypeX86", "HWVirt"): "6.0",  # as above
+    ("CloneOptions", "KeepHwUUIDs"): "6.0",  # machines are booted there, and the reason is told
 }
 # Operations that older versions do not have: the user asked for it, and is told so.
 NEWER_OPERATIONS: Final = {

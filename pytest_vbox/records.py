@@ -109,11 +109,16 @@ class Journal:
             self._count -= 1
 
     @contextmanager
-    def doing(self, what: str) -> Iterator[None]:
-        """Say what the caller waits for, for the length of the block: ``SSH of pytest-x-1234``, say."""
+    def doing(self, what: str, at_most: float | None = None) -> Iterator[None]:
+        """Say what the caller waits for, for the length of the block.
+
+        Args:
+            what: ``SSH of pytest-x-1234``, say.
+            at_most: The seconds that it may take, if that is known.
+        """
         before = getattr(self._thread, "doing", None)
-        self._thread.doing = what
-        self.watch(what)
+        self._thread.doing = what if at_most is None else f"{what}, at most {at_most:.0f} s"
+        self.watch(self._thread.doing)
         try:
             yield
         finally:

@@ -1,0 +1,318 @@
+"""The golden machines of a VirtualBox: found, made by one for all, kept while they are of use, taken away."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from pytest_vbox import guest
+from pytest_vbox.deadline import Deadline
+from pytest_vbox.machines import power, removal
+from pytest_vbox.machines.errors import BootError, MachineError
+from pytest_vbox.machines.golden import GOLDEN_KEY, SNAPSHOT, Golden, is_stale
+from pytest_vbox.machines.machine import Machine
+from pytest_vbox.machines.plan import GOLDEN_GROUP
+from pytest_vbox.ownership import Busy, held
+from pytest_vbox.records import Journal
+from pytest_vbox.virtualbox import Machine as ApiMachine
+from pytest_vbox.virtualbox import Snapshot, WebSession
+from pytest_vbox.virtualbox.enums import LockType
+from pytest_vbox.virtualbox.errors import (
+    AccessDenied,
+    InvalidObjectReference,
+    InvalidObjectState,
+    ObjectInUse,
+    ObjectNotFound,
+    VirtualBoxError,
+)
+
+# How often a golden machine is tried to be made in one run, before its failure is taken for granted.
+_TRIES: Final = 2
+# More than booting takes: the snapshot's memory goes to a disk that may be slow.
+_SNAPSHOT: Final = 300.0
+
+
+class NoGolden(Exception):
+    """There is no golden machine, and there will be none; says why."""
+
+
+class GoldenMachines:
+    """The golden machines of one VirtualBox.
+
+    Args:
+        session: The connection to it.
+        state: The state folder, for the locks that all workers and runs share.
+        identity: Which VirtualBox it is.
+        run: The id of the run, whose workers share failures.
+        local: Whether the machines' files are on this computer.
+        journal: Is told what is waited for.
+    """
+
+    def __init__(
+        self, session: WebSession, state: Path, identity: str, run: str, *, local: bool, journal: Journal
+    ) -> None:
+        self._session = session
+        self._state = state
+        self._folder = state / "golden"
+        self._identity = identity
+        self._run = run
+        self._local = local
+        self._journal = journal
+        self._known: dict[str, Golden] = {}
+        self._mutex = threading.Lock()
+
+    # Looking
+
+    def all(self) -> list[Golden]:
+        """Every golden machine that is whole, those that were discarded too."""
+        return [golden for _, golden in self._registered() if golden is not None]
+
+    def find(self, key: str) -> Golden | None:
+        """The golden machine of a key, if there is one that may be used."""
+        with self._mutex:
+            known = self._known.get(key)
+        if known is not None:
+            return known
+        for golden in self.all():
+            if golden.key == key and not golden.discarded:
+                with self._mutex:
+                    self._known[key] = golden
+                return golden
+        return None
+
+    def forget(self, golden: Golden) -> None:
+        """Look again the next time: it may be gone."""
+        with self._mutex:
+            self._known.pop(golden.key, None)
+
+    def snapshot(self, golden: Golden) -> Snapshot:
+        """Its online snapshot.
+
+        Raises:
+            ObjectNotFound: It is gone.
+        """
+        return self._session.virtualbox.find_machine(golden.id).find_snapshot(SNAPSHOT)
+
+    @contextmanager
+    def lease(self, golden: Golden, deadline: Deadline) -> Iterator[None]:
+        """For the length of the block nobody takes it away: long enough to become the parent of a disk."""
+        with held(self._state, f"golden {golden.id}", deadline):
+            self._used(golden.id).touch()
+            yield
+
+    def in_use(self, golden: Golden) -> bool:
+        """Whether machines stand on it."""
+        for _ in range(2):
+            with suppress(AccessDenied, InvalidObjectReference):  # a fork that went while we looked
+                return self._has_children(self._session.virtualbox.find_machine(golden.id))
+        return True
+
+    def last_used(self, golden: Golden) -> datetime:
+        """When a machine was last forked from it, from this computer."""
+        try:
+            return datetime.fromtimestamp(self._used(golden.id).stat().st_mtime, UTC)
+        except OSError:
+            return datetime.fromisoformat(golden.made) if golden.made else datetime.fromtimestamp(0, UTC)
+
+    def size(self, golden: Golden) -> int | None:
+        """The bytes that it takes, or None if it is on another computer or gone."""
+        try:
+            path = Path(self._session.virtualbox.find_machine(golden.id).settings_file_path)
+        except ObjectNotFound:
+            return None
+        return _bytes_in(path.parent) if self._local else None
+
+    # Making
+
+    def private_key(self, key: str) -> Path:
+        """Where the private key goes for guests that are told of one by cloud-init; made if there is none yet."""
+        path = self._folder / "keys" / f"{key[:32]}"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            guest.new_key(path)
+        return path
+
+    def ready(
+        self,
+        key: str,
+        deadline: Deadline,
+        make: Callable[[], AbstractContextManager[tuple[Machine, Golden]]],
+        *,
+        tries: int = _TRIES,
+    ) -> Golden:
+        """The golden machine of a key; made now, by one of all workers and runs, if there is none.
+
+        Args:
+            key: Its digest.
+            deadline: For how long to wait for another that makes it.
+            make: Boots the machine and says what it is; after an error in the block, it takes it away again.
+            tries: How often it is tried in this run.
+
+        Raises:
+            BootError: It did not come up, now or for another worker of this run.
+            NoGolden: VirtualBox takes no snapshot of it.
+            Busy: Another process was still at it at the deadline.
+        """
+        found = self.find(key)
+        if found is not None:
+            return found
+        asked = time.time()
+        lock = held(self._state, f"golden {self._identity} {key}", deadline)
+        try:
+            with self._journal.waiting("a golden machine"):
+                lock.__enter__()
+        except Busy as error:
+            raise MachineError(f"another worker did not finish making the golden machine: {error}") from error
+        try:
+            found = self.find(key)
+            if found is not None:
+                return found
+            failure = self._folder / "failed" / f"{key[:32]}.json"
+            before = self._known_failure(failure, asked, tries)
+            try:
+                golden = self._make(make)
+            except BootError as error:
+                self._remember(failure, error, before + 1)
+                raise
+            failure.unlink(missing_ok=True)
+            with self._mutex:
+                self._known[key] = golden
+            return golden
+        finally:
+            lock.__exit__(None, None, None)
+
+    def _make(self, make: Callable[[], AbstractContextManager[tuple[Machine, Golden]]]) -> Golden:
+        with make() as (machine, golden), self._journal.doing(f"the snapshot of {machine.name}", _SNAPSHOT):
+            api = machine.api
+            machine._disconnect()
+            try:
+                with self._session.lock(api, LockType.SHARED, Deadline(power.PATIENCE)) as session:
+                    session.machine.take_snapshot(SNAPSHOT).wait(Deadline(_SNAPSHOT))
+            except VirtualBoxError as error:
+                raise NoGolden(f"VirtualBox takes no online snapshot of it: {error.text}") from error
+            power.power_off(self._session, api)
+            self._used(golden.id).touch()
+            golden = replace(golden, made=datetime.now(UTC).isoformat(timespec="seconds"))
+            # Last, since it says that the machine is whole.
+            self._write(api, golden)
+        return golden
+
+    def _known_failure(self, failure: Path, asked: float, tries: int) -> int:
+        """How often it has failed in this run; an error if that was often enough, or while we waited."""
+        try:
+            known = json.loads(failure.read_text(encoding="utf-8"))
+            if known["run"] != self._run:
+                return 0
+            if known["at"] < asked and known["tries"] < tries:
+                return int(known["tries"])
+            machine, phase, seconds, report = known["error"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0
+        note = "(it was tried before in this run, and is not tried again; what it showed then is above)"
+        raise BootError(machine, phase, seconds, f"{report}\n{note}")
+
+    def _remember(self, failure: Path, error: BootError, tries: int) -> None:
+        failure.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        what = [error.machine, error.phase, error.seconds, error.report]
+        document = {"run": self._run, "at": time.time(), "tries": tries, "error": what}
+        failure.write_text(json.dumps(document), encoding="utf-8")
+
+    # Taking away
+
+    def discard(self, golden: Golden, reason: str) -> None:
+        """Use it no more; it goes as soon as no machine stands on it."""
+        self.forget(golden)
+        with suppress(ObjectNotFound):
+            api = self._session.virtualbox.find_machine(golden.id)
+            self._write(api, replace(golden, discarded=reason))
+            self.remove(golden)
+
+    def remove(self, golden: Golden) -> bool:
+        """Take it away, unless machines stand on it. Returns whether it is gone."""
+        try:
+            with held(self._state, f"golden {golden.id}", Deadline(1)):
+                if self.in_use(golden):
+                    return False
+                self.forget(golden)
+                removal.remove(self._session, golden.id, local=self._local)
+        except (Busy, ObjectInUse, InvalidObjectState):
+            return False
+        except ObjectNotFound:
+            pass
+        self._used(golden.id).unlink(missing_ok=True)
+        if golden.private_key is not None:
+            Path(golden.private_key).unlink(missing_ok=True)
+        return True
+
+    def remove_outdated(self, current: Golden) -> list[Golden]:
+        """Take away what a newer one has replaced, what another VirtualBox made, and what has lost its base."""
+        return [
+            golden
+            for golden in self.all()
+            if golden.id != current.id and self._is_outdated(golden, current) and self.remove(golden)
+        ]
+
+    def trim(self, limit: int, spare: Golden | None = None) -> list[Golden]:
+        """Take those away that were used least recently, until all together take no more than some bytes.
+
+        Args:
+            limit: The bytes.
+            spare: One that stays in any case.
+        """
+        if not self._local:
+            return []
+        sizes = {golden: self.size(golden) or 0 for golden in sorted(self.all(), key=self.last_used)}
+        total, removed = sum(sizes.values()), []
+        for golden, size in sizes.items():
+            if total <= limit:
+                break
+            if golden != spare and self.remove(golden):
+                total -= size
+                removed.append(golden)
+        return removed
+
+    # Inside
+
+    def _is_outdated(self, golden: Golden, current: Golden) -> bool:
+        if golden.discarded or golden.virtualbox != current.virtualbox or golden.subject == current.subject:
+            return True
+        return self._local and is_stale(golden)
+
+    def _registered(self) -> Iterator[tuple[ApiMachine, Golden | None]]:
+        for api in self._session.virtualbox.machines_by_groups([GOLDEN_GROUP]):
+            with suppress(ObjectNotFound, AccessDenied, InvalidObjectReference):  # gone while we looked
+                yield api, Golden.parse(api.get_extra_data(GOLDEN_KEY))
+
+    def _write(self, api: ApiMachine, golden: Golden) -> None:
+        with self._session.lock(api, LockType.WRITE, Deadline(power.PATIENCE)) as session:
+            session.machine.set_extra_data(GOLDEN_KEY, json.dumps(asdict(golden)))
+            session.machine.save_settings()
+
+    def _has_children(self, api: ApiMachine) -> bool:
+        """Whether others' disks are differences to those in its snapshot, as its own current ones are."""
+        live = api.find_snapshot(SNAPSHOT).machine
+        mine = {entry.medium.id for entry in api.medium_attachments if entry.medium is not None}
+        for entry in live.medium_attachments:
+            if entry.medium is not None and any(child.id not in mine for child in entry.medium.children):
+                return True
+        return False
+
+    def _used(self, golden_id: str) -> Path:
+        folder = self._folder / "used"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return folder / golden_id
+
+
+def _bytes_in(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):
+            total += path.lstat().st_size
+    return total

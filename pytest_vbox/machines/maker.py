@@ -1,0 +1,153 @@
+"""Makes machines in VirtualBox, cold ones and forks, not started yet; nothing half made is left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final
+
+from pytest_vbox import places
+from pytest_vbox.deadline import Deadline
+from pytest_vbox.images import Bases, ImageError, Library, Report, VirtualBoxConverter
+from pytest_vbox.machines import build, fork, removal, seed_drive
+from pytest_vbox.machines.context import Context
+from pytest_vbox.machines.forwards import Forwards
+from pytest_vbox.machines.golden import Golden
+from pytest_vbox.machines.golden_machines import GoldenMachines
+from pytest_vbox.machines.machine import Built
+from pytest_vbox.machines.plan import GOLDEN_GROUP, Plan
+from pytest_vbox.models import Image, MachineModel
+from pytest_vbox.ownership import Entry, Ledger
+from pytest_vbox.virtualbox import Medium
+from pytest_vbox.virtualbox.enums import MediumType
+from pytest_vbox.virtualbox.errors import VirtualBoxError
+
+_KINDS: Final = {"multiattach": MediumType.MULTI_ATTACH, "immutable": MediumType.IMMUTABLE}
+
+
+class Maker:
+    """Makes machines.
+
+    Args:
+        context: Where they live.
+        identity: Which VirtualBox that is, for the ledger.
+        ledger: Where each is written down before it comes into being.
+        golden: The golden machines.
+    """
+
+    def __init__(self, context: Context, identity: str, ledger: Ledger, golden: GoldenMachines) -> None:
+        self._context = context
+        self._session = context.session
+        self._identity = identity
+        self._ledger = ledger
+        self._golden = golden
+        #: The images that were fetched and imported.
+        self.library = Library(
+            places.cache_folder(), context.state, VirtualBoxConverter(context.session.virtualbox)
+        )
+        self._bases = Bases(context.session, context.state, local=context.local)
+
+    def cold(self, plan: Plan, forwards: Forwards | None = None) -> Built:
+        """A machine with its disk, which has never been started.
+
+        Args:
+            plan: What it shall be.
+            forwards: Its ports, if they are chosen already.
+        """
+        deadline = Deadline(plan.boot_timeout)
+        with self._written_down(plan, forwards) as ports:
+            with self._disks(plan.model, deadline) as disks:
+                machine = build.create(self._session, plan, ports.rules, record_serial=self._context.local)
+                base = disks[disk_of(plan.model.image)]
+                build.attach_disks(self._session, machine, plan, base, deadline, disks)
+            seed_drive.prepare(self._context, machine, plan, deadline)
+            return Built(plan, machine, ports)
+
+    def fork(self, plan: Plan, golden: Golden, forwards: Forwards | None = None) -> Built:
+        """A machine that goes on where a golden one was when it was ready, once it is started.
+
+        Args:
+            plan: What it shall be.
+            golden: What it is forked from.
+            forwards: Its ports, if they are chosen already.
+
+        Raises:
+            ObjectNotFound: The golden machine is gone.
+        """
+        deadline = Deadline(plan.boot_timeout)
+        with self._written_down(plan, forwards) as ports, self._golden.lease(golden, deadline):
+            machine = fork.create(
+                self._session,
+                plan,
+                self._golden.snapshot(golden),
+                ports.rules,
+                deadline,
+                record_serial=self._context.local,
+            )
+            return Built(plan, machine, ports, golden)
+
+    def image_with_disk(self, image: Image, report: Report) -> Image:
+        """The image with the disk, and the login, that the library has for it; fetched now if need be."""
+        if self._context.local:
+            return self.library.usable(image, report=report).applied_to(image)
+        if image.disk is None:
+            raise ImageError(
+                f"image {image.source}: VirtualBox is on another computer, where nothing is fetched or "
+                "imported; it needs disk, a path there to a VDI, VMDK or VHD"
+            )
+        if image.sha256 is not None:
+            raise ImageError(
+                f"image {image.source}: VirtualBox is on another computer, so sha256 cannot be verified here; "
+                "verify the file there, and take sha256 out"
+            )
+        return image
+
+    def take_away(self, machine_id: str, name: str) -> bool:
+        """Remove a machine, or the folder of one that was never registered. Returns whether it was."""
+        registered = removal.remove(self._session, machine_id, local=self._context.local)
+        if not registered and self._context.local:
+            removal.remove_folder(self._session, name)
+        return registered
+
+    @contextmanager
+    def _written_down(self, plan: Plan, forwards: Forwards | None) -> Iterator[Forwards]:
+        """Write a machine down in the ledger and choose its ports; if making it fails, nothing is left of it."""
+        new = forwards is None
+        ports = forwards or Forwards(
+            self._context.state, plan.model, self._context.bind, fixed_ports=plan.group != GOLDEN_GROUP
+        )
+        self._ledger.add(Entry(plan.id, plan.name, self._identity, plan.owner.test))
+        try:
+            yield ports
+        except BaseException as error:
+            if new:
+                ports.release()
+            try:
+                self.take_away(plan.id, plan.name)
+                self._ledger.strike(plan.id)
+            except VirtualBoxError as second:
+                error.add_note(f"(then removing the half-made machine {plan.name} failed too: {second})")
+            raise
+
+    @contextmanager
+    def _disks(self, model: MachineModel, deadline: Deadline) -> Iterator[Mapping[Path, Medium]]:
+        """All disks of a machine that are there already, ready to be shared, by their file."""
+        wanted = {disk_of(model.image): _KINDS[model.image.attach]}
+        for controller in model.hardware.storage:
+            for device in controller.devices:
+                if device is not None and device.type == "hard-disk" and device.medium is not None:
+                    wanted[device.medium] = _KINDS[device.attach]
+        with ExitStack() as held:
+            # Everybody takes them in the same order, so that nobody waits for one who waits for them.
+            yield {
+                disk: held.enter_context(self._bases.ready(disk, wanted[disk], deadline))
+                for disk in sorted(wanted)
+            }
+
+
+def disk_of(image: Image) -> Path:
+    """The disk of an image that has gone through `Maker.image_with_disk`."""
+    if image.disk is None:
+        raise ImageError(f"image {image.source} has no disk")
+    return image.disk

@@ -1,0 +1,473 @@
+"""How a request for a machine is answered: with one that is parked, with a fork, or with one that is booted."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Final
+
+from pytest_vbox.deadline import Deadline
+from pytest_vbox.machines import fork, removal, seed_drive
+from pytest_vbox.machines.context import Context
+from pytest_vbox.machines.disposal import Disposal
+from pytest_vbox.machines.errors import BootError, MachineError
+from pytest_vbox.machines.golden import Golden, golden_plan
+from pytest_vbox.machines.golden_key import Platform, golden_key, state_of, subject
+from pytest_vbox.machines.golden_machines import GoldenMachines, NoGolden
+from pytest_vbox.machines.machine import Built, Machine
+from pytest_vbox.machines.maker import Maker, disk_of
+from pytest_vbox.machines.plan import Plan, machine_name
+from pytest_vbox.machines.pool import Pool, Wanted
+from pytest_vbox.machines.steps import run_step
+from pytest_vbox.models import MachineModel
+from pytest_vbox.ownership import Capacity, Ledger, Place
+from pytest_vbox.records import Record, Way
+from pytest_vbox.settings import Keep, Reset, Settings
+from pytest_vbox.virtualbox.errors import ObjectNotFound, VirtualBoxError
+
+logger = logging.getLogger(__name__)
+
+# Seconds to wait for others' machines to go: as long as their tests take.
+_PATIENCE: Final = 3600.0
+# MiB that VirtualBox needs for a machine besides its memory.
+_OVERHEAD: Final = 64
+# Seconds for a snapshot of a machine with much memory, on a slow disk.
+_SNAPSHOT: Final = 300.0
+# Seconds from which on a phase is worth telling.
+_WORTH_TELLING: Final = 0.05
+# How many golden machines of one kind may turn out to be of no use before the run does without.
+_MOST_DISCARDED: Final = 2
+#: The phases in which a fork that does not come up speaks against what it was forked from.
+_OF_ORIGIN: Final = frozenset({"launch", "ssh"})
+
+
+class _ForkFailed(Exception):
+    """A fork did not come up."""
+
+    def __init__(self, golden: Golden, error: BootError) -> None:
+        super().__init__(golden, error)
+        self.golden = golden
+        self.error = error
+
+
+class Supply:
+    """Answers requests.
+
+    Args:
+        context: Where machines live.
+        maker: Makes them.
+        golden: What they are forked from.
+        ledger: Where they are written down.
+        capacity: How many there may be.
+        platform: What a saved state is for.
+        settings: What the user set.
+        project: From where images and profiles were read.
+        planned: Turns what is asked for into a plan, for the pool.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        maker: Maker,
+        golden: GoldenMachines,
+        ledger: Ledger,
+        capacity: Capacity,
+        *,
+        platform: Platform,
+        settings: Settings,
+        project: str,
+        planned: Callable[[Wanted], Plan],
+    ) -> None:
+        self._context = context
+        self._session = context.session
+        self._journal = context.journal
+        self._maker = maker
+        self._golden = golden
+        self._ledger = ledger
+        self._capacity = capacity
+        self._project = project
+        self._planned = planned
+        self._platform = platform
+        self._settings = settings
+        self._discarded: dict[str, int] = {}
+        self._hopeless: dict[str, str] = {}
+        self._disposal = Disposal()
+        self.pool = Pool(self, settings.prewarm)
+
+    # Answering
+
+    def cold(self, plan: Plan, *, start: bool = True, place: Place | None = None) -> Machine:
+        """A machine of its own, booted (unless it shall not be)."""
+        try:
+            made = _timed("clone", lambda: self._maker.cold(plan))
+        except BaseException:
+            self._release(place)
+            raise
+        machine = self._machine(made, place)
+        if start:
+            try:
+                machine.start()
+            except BaseException as error:
+                self._part_with(machine, error)
+                raise
+        return machine
+
+    def live(self, plan: Plan, wanted: Wanted | None) -> tuple[Machine, Way]:
+        """A machine that goes on where another one of its kind was ready, or one that was booted after all.
+
+        Args:
+            plan: What it shall be.
+            wanted: What was asked for, if one that is parked will do.
+        """
+        reason = fork.why_not(plan.model)
+        if reason is not None:
+            return self._unforked(plan, reason)
+        plan, key = self._keyed(plan)
+        if key in self._hopeless:
+            return self._unforked(plan, self._hopeless[key])
+        parked = self.pool.take(wanted, lambda machine: _is_of(machine, key)) if wanted is not None else None
+        if parked is not None:
+            machine, ready = parked
+            if self._unpark(machine, plan):
+                return machine, Way.PARKED if ready else Way.FORKED
+            self.discard(machine)
+        place = self.take_place(plan)
+        try:
+            return self._forked(plan, key, place), Way.FORKED
+        except NoGolden as error:
+            self._hopeless[key] = str(error)
+            return self._unforked(plan, str(error), place)
+        except _ForkFailed as failure:
+            return self._booted_after_all(plan, key, failure, place), Way.COLD
+        except BaseException:
+            self._release(place)
+            raise
+
+    def prepare(self, wanted: Wanted) -> Machine | None:
+        """A machine for the pool; see `Supplier`."""
+        plan = self._planned(wanted)
+        if fork.why_not(plan.model) is not None:
+            return None
+        plan, key = self._keyed(plan)
+        place = None if key in self._hopeless else self._capacity.try_take(plan.name, _memory(plan.model))
+        if place is None:
+            return None
+        self._journal.came()
+        try:
+            machine = self._forked(plan, key, place)
+        except BaseException:
+            self._release(place)
+            raise
+        try:
+            machine._park()
+        except BaseException as error:
+            self._remove_after(machine, error)
+            raise
+        return machine
+
+    @property
+    def crowded(self) -> bool:
+        """Whether others wait for room."""
+        return self._capacity.wanted
+
+    def take_place(self, plan: Plan) -> Place:
+        """A share of the host; waits until there is one."""
+        memory, test = _memory(plan.model), plan.owner.test
+        place = self._capacity.try_take(plan.name, memory, spare=False)
+        if place is None:
+            # What is parked goes first.
+            with self._journal.waiting("a free place"):
+                self.pool.give_up()
+                place = self._capacity.take(
+                    plan.name,
+                    memory,
+                    Deadline(_PATIENCE),
+                    test=test,
+                    on_wait=lambda: _nothing(self.pool.give_up()),
+                )
+        place.assign(test)
+        self._journal.came()
+        return place
+
+    # Starting again
+
+    def rebuild(self, machine: Machine, mode: Reset) -> Built:
+        """Make a machine anew, not started yet; see `Machine.reset`."""
+        plan = machine._plan
+        if mode is Reset.FRESH:
+            built = self._maker.cold(replace(plan.renewed(), key=self._context.private_key(plan.model.image)))
+            self._gone(machine)
+            return built
+        # The same name, UUID and ports, for whoever has written them down.
+        removal.remove(self._session, plan.id, local=self._context.local)
+        if mode is Reset.LIVE and machine._origin is not None:
+            return self._maker.fork(plan, machine._origin, machine._forwards)
+        return self._maker.cold(plan, machine._forwards)
+
+    def was_reset(self, machine: Machine, seconds: float) -> None:
+        """Write down that a machine was made pristine again."""
+        self.tell(machine, Way.RESET, seconds)
+
+    def tell(self, machine: Machine, way: Way, seconds: float, *, purpose: str = "test") -> None:
+        """Write down how a machine came.
+
+        Args:
+            machine: The machine.
+            way: How it came.
+            seconds: What the caller saw of it.
+            purpose: What it is for, as in `Record`.
+        """
+        plan, origin = machine._plan, machine._origin
+        self._journal.add(
+            Record(
+                machine=plan.name,
+                image=plan.model.image_name,
+                profile=plan.model.profile_name,
+                test=plan.owner.test,
+                way=way,
+                seconds=seconds,
+                phases=dict(machine.phases),
+                waited=self._journal.take_waited(),
+                cold_seconds=origin.cold_seconds if origin is not None else None,
+                purpose=purpose,
+            )
+        )
+
+    # Taking away
+
+    def remove(self, machine: Machine) -> None:
+        """Take a machine away: switched off, unregistered, its own files deleted. Twice does no harm."""
+        self._gone(machine)
+        place, machine._place = machine._place, None
+        self._release(place)
+        self.pool.retry()
+
+    def discard(self, machine: Machine) -> None:
+        """Take a machine away while the caller goes on; see `problems`."""
+        if machine._place is not None:
+            machine._place.leaving()
+        self._disposal.submit(machine.name, lambda: self.remove(machine))
+
+    @contextmanager
+    def parting_with(self, machine: Machine) -> Iterator[None]:
+        """Take a machine away at the end of the block; after an error it may be one to be kept."""
+        try:
+            yield
+        except BaseException as error:
+            self._part_with(machine, error)
+            raise
+        self.remove(machine)
+
+    def problems(self) -> list[tuple[str, Exception]]:
+        """The machines that could not be removed meanwhile, and why."""
+        return self._disposal.problems()
+
+    def keep(self, machine: Machine) -> str:
+        """Let a machine live on after the run. Returns how to enter it and how to remove it."""
+        self._ledger.strike(machine.id)
+        place, machine._place = machine._place, None
+        self._release(place)
+        enter = "it has no SSH"
+        if machine._forwards.ssh_port is not None:
+            host, port = machine.address
+            private_key = self._context.lasting_key(machine._plan.key, machine.api)
+            key = f" -i {private_key}" if private_key else ""
+            enter = f"ssh -p {port}{key} -o StrictHostKeyChecking=no {machine._plan.model.image.user}@{host}"
+        return (
+            f"kept machine {machine.name}: {enter}; "
+            f"remove it: VBoxManage controlvm {machine.name} poweroff; "
+            f"VBoxManage unregistervm {machine.name} --delete{seed_drive.removal_by_hand(machine.api)}"
+        )
+
+    def close(self) -> None:
+        """Let all go that is parked, and wait until everything is gone that was to go."""
+        self.pool.close()
+        self._disposal.close()
+
+    # Inside
+
+    def _machine(self, made: tuple[Built, dict[str, float]], place: Place | None) -> Machine:
+        built, phases = made
+        machine = Machine(self._context, built, self, place)
+        machine._phases.update(phases)
+        return machine
+
+    def _release(self, place: Place | None) -> None:
+        if place is not None:
+            place.release()
+            self._journal.went()
+
+    def _part_with(self, machine: Machine, error: BaseException) -> None:
+        """Take a machine away that did not come up, unless it is to be kept; the error stays what is told."""
+        if self._settings.keep is not Keep.NEVER and isinstance(error, Exception):
+            error.add_note(self.keep(machine))
+        else:
+            self._remove_after(machine, error)
+
+    def _remove_after(self, machine: Machine, error: BaseException) -> None:
+        with _noting(error, machine.name):
+            self.remove(machine)
+
+    def _unforked(self, plan: Plan, reason: str, place: Place | None = None) -> tuple[Machine, Way]:
+        model = plan.model
+        sentence = f"{model.image_name} with {model.profile_name} is booted for each test: {reason}"
+        if self._journal.note(sentence):
+            logger.info(sentence)
+        key = self._context.private_key(model.image)
+        return self.cold(replace(plan, key=key), place=place), Way.COLD
+
+    def _keyed(self, plan: Plan) -> tuple[Plan, str]:
+        """The plan with the key that logs in to a fork, and the digest of what it is forked from."""
+        image = plan.model.image
+        own = self._context.key_is_ours_to_make(image)
+        key = golden_key(self._platform, plan.model, None if own else plan.key)
+        return (replace(plan, key=self._golden.private_key(key)) if own else plan), key
+
+    def _forked(self, plan: Plan, key: str, place: Place) -> Machine:
+        started = time.monotonic()
+        golden = self._ready(plan, key, place)
+        seconds = time.monotonic() - started
+        try:
+            made = _timed("clone", lambda: self._maker.fork(plan, golden))
+        except ObjectNotFound:
+            # Somebody took it away between two looks; who asks again sees so.
+            self._golden.forget(golden)
+            golden = self._ready(plan, key, place)
+            made = _timed("clone", lambda: self._maker.fork(plan, golden))
+        machine = self._machine(made, place)
+        if seconds > _WORTH_TELLING:
+            machine._phases["golden"] = seconds
+        try:
+            machine.start()
+            for number, step in enumerate(plan.model.image.on_fork, start=1):
+                run_step(machine, number, step, "on_fork")
+        except BootError as error:
+            self._gone(machine)
+            if error.phase in _OF_ORIGIN:
+                raise _ForkFailed(golden, error) from error
+            raise
+        except BaseException as error:
+            with _noting(error, machine.name):
+                self._gone(machine)
+            raise
+        return machine
+
+    def _ready(self, plan: Plan, key: str, place: Place) -> Golden:
+        found = self._golden.find(key)
+        if found is not None:
+            return found
+        # Whoever makes it waits for nothing but its boot.
+        deadline = Deadline(2 * plan.boot_timeout + _SNAPSHOT)
+        golden = self._golden.ready(key, deadline, lambda: self._golden_machine(plan, key, place))
+        self._golden.remove_outdated(golden)
+        self._golden.trim(self._settings.cache_size, golden)
+        return golden
+
+    @contextmanager
+    def _golden_machine(self, plan: Plan, key: str, place: Place) -> Iterator[tuple[Machine, Golden]]:
+        """A machine to be made a golden one: booted, and ready."""
+        model = plan.model
+        plan = golden_plan(plan, machine_name(f"golden-{model.image_name}"))
+        started = time.monotonic()
+        machine = self._machine(_timed("clone", lambda: self._maker.cold(plan)), place)
+        try:
+            machine.start()
+            yield machine, self._described(machine, key, time.monotonic() - started)
+        except BaseException as error:
+            machine._place = None  # it is for whoever asked
+            if isinstance(error, BootError):
+                self._part_with(machine, error)
+            else:
+                self._remove_after(machine, error)
+            raise
+        self._ledger.strike(plan.id)
+        machine._forwards.release()
+        self.tell(machine, Way.COLD, time.monotonic() - started, purpose="golden")
+
+    def _described(self, machine: Machine, key: str, seconds: float) -> Golden:
+        plan, model = machine._plan, machine._plan.model
+        own = self._context.key_is_ours_to_make(model.image)
+        asks = model.image.user != "root" and machine.run("sudo -n true", check=False).returncode != 0
+        disk = disk_of(model.image)
+        return Golden(
+            id=plan.id,
+            name=plan.name,
+            key=key,
+            subject=subject(model, self._project),
+            image=model.image_name,
+            profile=model.profile_name,
+            virtualbox=self._platform.version,
+            base=state_of(disk) if self._context.local else (str(disk), 0, 0),
+            host_key=machine._host_key or "",
+            private_key=str(plan.key) if own else None,
+            sudo_asks=asks,
+            cold_seconds=seconds,
+            ssh_seconds=machine.phases.get("ssh", 0.0),
+        )
+
+    def _booted_after_all(self, plan: Plan, key: str, failure: _ForkFailed, place: Place) -> Machine:
+        """Boot a machine, since a fork did not come up; if it comes, what that was forked from is of no use."""
+        error, golden = failure.error, failure.golden
+        again = replace(plan.renewed(), key=self._context.private_key(plan.model.image))
+        machine = self.cold(again, place=place)
+        reason = next(
+            (line for line in error.report.splitlines() if line.startswith("reason: ")), "reason: unknown"
+        )
+        self._discarded[key] = self._discarded.get(key, 0) + 1
+        if self._discarded[key] >= _MOST_DISCARDED:
+            self._hopeless[key] = f"its golden machines do not resume ({reason.removeprefix('reason: ')})"
+        self._golden.discard(golden, reason)
+        self._journal.note(
+            f"the golden machine of {golden.image} with {golden.profile} did not resume and was discarded; "
+            f"the test's machine was booted ({reason})"
+        )
+        return machine
+
+    def _unpark(self, machine: Machine, plan: Plan) -> bool:
+        started = time.monotonic()
+        adopted = replace(plan, id=machine.id, name=machine.name, key=machine._plan.key)
+        try:
+            alive = machine._unpark(adopted)
+        except (VirtualBoxError, MachineError):
+            logger.debug("a parked machine is of no use", exc_info=True)
+            return False
+        if alive and machine._place is not None:
+            machine._place.assign(plan.owner.test)
+            machine._phases = {"resume": time.monotonic() - started}
+        return alive
+
+    def _gone(self, machine: Machine) -> None:
+        """Remove a machine from VirtualBox, with its ports and its line in the ledger; it keeps its place."""
+        plan = machine._plan
+        machine._disconnect()
+        removal.remove(self._session, plan.id, local=self._context.local)
+        machine._forwards.release()
+        self._ledger.strike(plan.id)
+
+
+@contextmanager
+def _noting(error: BaseException, name: str) -> Iterator[None]:
+    try:
+        yield
+    except VirtualBoxError as second:
+        error.add_note(f"(then removing the machine {name} failed too: {second})")
+
+
+def _timed(phase: str, make: Callable[[], Built]) -> tuple[Built, dict[str, float]]:
+    started = time.monotonic()
+    return make(), {phase: time.monotonic() - started}
+
+
+def _memory(model: MachineModel) -> int:
+    return model.hardware.memory + _OVERHEAD
+
+
+def _is_of(machine: Machine, key: str) -> bool:
+    return machine._origin is not None and machine._origin.key == key
+
+
+def _nothing(_: object) -> None:
+    return None
