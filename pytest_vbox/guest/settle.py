@@ -24,18 +24,22 @@ class Settling:
     """What to do.
 
     Args:
-        reseed: Give the kernel's random pool a seed of its own. The clock is set in any case.
+        clock: Set the clock.
+        reseed: Give the kernel's random pool a seed of its own.
         hostname: The host name to set, or None to leave it.
         sudo_asks: Whether sudo wants a password for the user.
     """
 
+    clock: bool = True
     reseed: bool = True
     hostname: str | None = None
     sudo_asks: bool = False
 
     def script(self) -> str:
         """For ``sh``, as root; with the time of this very moment. It never fails, and says nothing."""
-        lines = ["exec </dev/null >/dev/null 2>&1", _set_clock(time.time())]
+        lines = ["exec </dev/null >/dev/null 2>&1"]
+        if self.clock:
+            lines.append(_set_clock(time.time()))
         if self.reseed:
             lines.append(_reseed(os.urandom(_SEED_BYTES)))
         if self.hostname is not None:
@@ -73,11 +77,10 @@ if [ ! -d /proc/sys/kernel/random ]; then :
 elif command -v perl; then perl -e 'open(F,">/dev/urandom") && ioctl(F,{_RESEED},0)'
 elif command -v python3; then python3 -c 'import fcntl; fcntl.ioctl(open("/dev/urandom","w"),{_RESEED})'
 else for folder in /dev/shm /run /tmp; do
+[ -w $folder ] || continue
 file=$folder/.pytest-vbox-$$
-printf '{_octal(_program())}' >"$file" && chmod 700 "$file" && "$file"
-reseeded=$?
+printf '{_octal(_program())}' >"$file" && chmod 700 "$file" && "$file" && break
 rm -f "$file"
-[ $reseeded = 0 ] && break
 done; fi"""
 
 
@@ -86,9 +89,14 @@ def _octal(data: bytes) -> str:
 
 
 def _program() -> bytes:
-    """A Linux program (x86-64) that asks the kernel to draw a new key, for guests with neither Perl nor Python."""
+    """A Linux program (x86-64) that deletes itself and asks the kernel to draw a new key.
+
+    It is for guests with neither Perl nor Python.
+    """
     path = b"/dev/urandom\0"
     code = bytes.fromhex(
+        "488b7c2408"  # mov rdi, [rsp + 8]        unlink(argv[0])
+        "6a57580f05"  # push 87; pop rax; syscall
         "6a0258"  # push 2; pop rax               open(
         "488d3d16000000"  # lea rdi, [path]
         "6a015e"  # push 1; pop rsi                    path, O_WRONLY)

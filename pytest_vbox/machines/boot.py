@@ -23,6 +23,9 @@ _WENT_OFF: Final = "the machine went to state {} by itself while it was expected
 _SILENT_GUEST: Final = 10.0
 
 
+#: Seconds after which a resumed guest that has not answered is tried all the same, and between two looks.
+_RESUMED_GUEST: Final = 1.0
+_OFTEN: Final = 0.01
 _DOING: Final = {
     "launch": "the launch",
     "forward": "the ports",
@@ -82,8 +85,7 @@ class Boot:
         self._phase("forward", deadline, self._check_forwards)
         if self._forwards.ssh_port is None:
             return None
-        if not resumed:
-            self._phase("network", deadline, self._wait_for_network)
+        self._phase("network", deadline, self._wait_for_answer if resumed else self._wait_for_network)
         return self.connect(deadline if self._patience is None else deadline.sooner(self._patience))
 
     def connect(self, deadline: Deadline) -> Connection:
@@ -113,6 +115,16 @@ class Boot:
     def _wait_for_network(self, deadline: Deadline) -> None:
         patience = deadline.sooner(min(_SILENT_GUEST, deadline.remaining / 2))
         power.wait_for_first_packet(self._context.session, self._machine, patience, self._check_alive)
+
+    def _wait_for_answer(self, deadline: Deadline) -> None:
+        """The network of a guest that was resumed is up; what is waited for is that NAT knows where it is."""
+
+        def ask() -> None:
+            self._forwards.wake(self._context.address)
+
+        ask()
+        patience = deadline.sooner(_RESUMED_GUEST)
+        power.wait_for_first_packet(self._context.session, self._machine, patience, ask, every=_OFTEN)
 
     def _connect(self, deadline: Deadline) -> None:
         self._connection = guest.connect(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import socket
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +22,8 @@ from pytest_vbox.virtualbox.enums import LockType, NATProtocol
 # A port that cannot be bound does not stop a machine from starting; VirtualBox only says so in its log.
 _FAILED: Final = re.compile(rb"failed to set up redirection of (\d+) to")
 _TRIES: Final = 5
+#: The name of the NAT rule through which a resumed guest is asked for a sign of life.
+WAKE_RULE: Final = "wake"
 
 
 class Forwards:
@@ -51,7 +56,9 @@ class Forwards:
                 )
                 self._fixed.setdefault(slot, []).append(redirect)
         if self._slot is not None:
-            self._own[SSH_RULE] = self._new(SSH_RULE, model.image.ssh_port, NATProtocol.TCP)
+            ssh = self._own[SSH_RULE] = self._new(SSH_RULE, model.image.ssh_port, NATProtocol.TCP)
+            # TCP and UDP have ports of their own, so this is the same number.
+            self._own[WAKE_RULE] = replace(ssh, name=WAKE_RULE, protocol=NATProtocol.UDP)
 
     @property
     def ssh_port(self) -> int | None:
@@ -81,6 +88,17 @@ class Forwards:
         if self._slot is not None:
             rules.setdefault(self._slot, []).extend(self._own.values())
         return rules
+
+    def wake(self, host: str) -> None:
+        """Send the guest a datagram, so that VirtualBox's NAT asks for its hardware address.
+
+        NAT forgets that when a machine is saved. It drops the first packet to an address it does not know, and
+        where that is the first of a connection, half a second passes until the next.
+        """
+        rule = self._own.get(WAKE_RULE)
+        if rule is not None:
+            with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as knock:
+                knock.sendto(b"\n", (host, rule.host_port))
 
     def add(self, session: WebSession, machine: Machine, guest_port: int, protocol: str) -> int:
         """Forward one more port, of a running machine or of one that is off. Returns the host's port."""
@@ -118,7 +136,8 @@ class Forwards:
                     f"port {redirect.host_port} of the host, which the rule {redirect.name!r} wants, is taken by "
                     "another program; use host_port: 0, and Machine.forward() to learn which one it became"
                 )
-            taken = [rule for rule in self._own.values() if rule.host_port in failed]
+            # The log does not tell TCP from UDP. Without a port to be woken through, a guest is only slower to reach.
+            taken = [rule for rule in self._own.values() if rule.host_port in failed and rule.name != WAKE_RULE]
             if not taken:
                 return
             for rule in taken:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -107,14 +108,14 @@ class VirtualBoxHost:
         )
         self._maker = Maker(self.context, self._identity, self._ledger, self.golden)
         self._provision = Provisioned(session.virtualbox, places.cache_folder(), state, self.run)
-        limits = Limits.of(*self.capacity, settings.max_machines)
-        self._capacity = Capacity(state, self._identity, limits, self.run)
+        self._capacity: Capacity | None = None
+        self._capacity_lock = threading.Lock()
         self._supply = Supply(
             self.context,
             self._maker,
             self.golden,
             self._ledger,
-            self._capacity,
+            self._room,
             platform=Platform(session.virtualbox, self._identity),
             settings=settings,
             project=json.dumps([str(folder) for folder in catalogue.folders]),
@@ -291,13 +292,13 @@ class VirtualBoxHost:
         self._supply.close()
         self._ledger.close()
         self._run_key.close()
-        self._capacity.close()
+        if self._capacity is not None:
+            self._capacity.close()
         self.session.close()
         self._on_close()
         for name, error in self.problems():
-            raise MachineError(
-                f"machine {name} could not be removed: {error}. The next run will try again"
-            ) from error
+            error.add_note(f"(machine {name} is left; the next run will try again)")
+            raise error
 
     def artifacts_folder(self, name: str, test: str) -> Path:
         """Where what a machine showed in a test is saved."""
@@ -321,6 +322,14 @@ class VirtualBoxHost:
         if model.image.provision:
             model = self._provisioned(model, timeout, test)
         return Plan(machine_name(wish), model, Owner(self.run, test), timeout, mode, key)
+
+    def _room(self) -> Capacity:
+        """What all machines of the host may take; made when the first one is asked for."""
+        with self._capacity_lock:
+            if self._capacity is None:
+                limits = Limits.of(*self.capacity, self.settings.max_machines)
+                self._capacity = Capacity(self.context.state, self._identity, limits, self.run)
+            return self._capacity
 
     def _planned(self, wanted: Wanted) -> Plan:
         return self._plan(wanted, mode=Reset.LIVE, boot_timeout=None, test="")

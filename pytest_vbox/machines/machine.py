@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
@@ -26,6 +27,7 @@ from pytest_vbox.ownership import Place
 from pytest_vbox.settings import Reset
 from pytest_vbox.virtualbox import Machine as ApiMachine
 from pytest_vbox.virtualbox.enums import LockType, MachineState
+from pytest_vbox.virtualbox.errors import VirtualBoxError
 
 if TYPE_CHECKING:
     import paramiko
@@ -252,7 +254,7 @@ class Machine:
         self._place.started()
         self._untouched = False
         if saved:
-            self._settle_first(reseed=True)
+            self._settle_first()
 
     def power_off(self) -> None:
         """Pull the plug. A machine that is off already stays so."""
@@ -495,14 +497,15 @@ class Machine:
             patience=patience,
         )
 
-    def _settle_first(self, *, reseed: bool) -> None:
-        """Have the clock set, and what else a resumed guest needs, with the first command."""
+    def _settle_first(self, *, clock: bool = True, reseed: bool = True) -> None:
+        """Have done what a resumed guest needs, with the first command."""
         if self._connection is None:
             return
         login = self._connection.login
         asks = self._origin.sudo_asks if self._origin is not None else login.password_for_sudo is not None
-        hostname = self.name[-_HOST_NAME:].strip("-") if self._plan.model.image.set_hostname else None
-        self._connection.settle_first(Settling(reseed, hostname if reseed else None, sudo_asks=asks))
+        named = self._plan.model.image.set_hostname and reseed
+        hostname = self.name[-_HOST_NAME:].strip("-") if named else None
+        self._connection.settle_first(Settling(clock, reseed, hostname, sudo_asks=asks))
 
     def _settle(self) -> None:
         if self._connection is not None:
@@ -510,6 +513,8 @@ class Machine:
 
     def _park(self) -> None:
         """Freeze it, connected and with nothing left to do in the guest, until somebody wants it."""
+        # Its clock stands still from here on, and is set when it goes on.
+        self._settle_first(clock=False)
         self._settle()
         self.pause()
 
@@ -518,11 +523,17 @@ class Machine:
         self._plan = plan
         if self._connection is None or not self._connection.alive:
             return False
-        with self._context.session.lock(self.api, LockType.SHARED, Deadline(power.PATIENCE)) as held:
-            held.console.resume()
-            sign(held.machine, plan)
+        self.resume()
         self._settle_first(reseed=False)
         return self._connection.alive
+
+    def _sign(self) -> None:
+        """Say in VirtualBox whose it is now; nobody has to wait for that."""
+        with (
+            suppress(VirtualBoxError),  # it is gone already
+            self._context.session.lock(self.api, LockType.SHARED, Deadline(power.PATIENCE)) as held,
+        ):
+            sign(held.machine, self._plan)
 
     @property
     def _is_saved(self) -> bool:

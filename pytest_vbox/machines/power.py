@@ -68,7 +68,7 @@ def power_off(session: WebSession, machine: Machine, deadline: Deadline | None =
 
 
 def wait_for_first_packet(
-    session: WebSession, machine: Machine, deadline: Deadline, ask: Callable[[], None]
+    session: WebSession, machine: Machine, deadline: Deadline, ask: Callable[[], None], *, every: float = _LOOK
 ) -> bool:
     """Wait until the guest has sent something over its network: then it is worth trying to reach it.
 
@@ -81,6 +81,7 @@ def wait_for_first_packet(
         machine: A machine that runs.
         deadline: When to stop waiting; some guests never send anything unasked.
         ask: Called between two looks; what it raises ends the wait.
+        every: Seconds between two looks.
 
     Returns:
         Whether the guest has sent anything.
@@ -92,5 +93,5 @@ def wait_for_first_packet(
             if deadline.expired:
                 return False
             ask()
-            pause.wait(_LOOK)  # VirtualBox has no event for it
+            pause.wait(every)  # VirtualBox has no event for it
     return True

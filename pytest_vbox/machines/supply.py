@@ -61,7 +61,7 @@ class Supply:
         maker: Makes them.
         golden: What they are forked from.
         ledger: Where they are written down.
-        capacity: How many there may be.
+        capacity: Gives what all of them may take.
         platform: What a saved state is for.
         settings: What the user set.
         project: From where images and profiles were read.
@@ -74,7 +74,7 @@ class Supply:
         maker: Maker,
         golden: GoldenMachines,
         ledger: Ledger,
-        capacity: Capacity,
+        capacity: Callable[[], Capacity],
         *,
         platform: Platform,
         settings: Settings,
@@ -152,7 +152,7 @@ class Supply:
         if fork.why_not(plan.model) is not None:
             return None
         plan, key = self._keyed(plan)
-        place = None if key in self._hopeless else self._capacity.try_take(plan.name, _memory(plan.model))
+        place = None if key in self._hopeless else self._capacity().try_take(plan.name, _memory(plan.model))
         if place is None:
             return None
         self._journal.came()
@@ -171,17 +171,17 @@ class Supply:
     @property
     def crowded(self) -> bool:
         """Whether others wait for room."""
-        return self._capacity.wanted
+        return self._capacity().wanted
 
     def take_place(self, plan: Plan) -> Place:
         """A share of the host; waits until there is one."""
         memory, test = _memory(plan.model), plan.owner.test
-        place = self._capacity.try_take(plan.name, memory, spare=False)
+        place = self._capacity().try_take(plan.name, memory, spare=False)
         if place is None:
             # What is parked goes first.
             with self._journal.waiting("a free place"):
                 self.pool.give_up()
-                place = self._capacity.take(
+                place = self._capacity().take(
                     plan.name,
                     memory,
                     Deadline(_PATIENCE),
@@ -437,6 +437,7 @@ class Supply:
         if alive and machine._place is not None:
             machine._place.assign(plan.owner.test)
             machine._phases = {"resume": time.monotonic() - started}
+            self._disposal.submit(machine.name, machine._sign)
         return alive
 
     def _gone(self, machine: Machine) -> None:

@@ -26,6 +26,8 @@ SAMPLES: Final[Mapping[str, tuple[tuple[str, object], ...]]] = {
     "profile": (("micro", "micro"), ("small", "small"), ("large", "large")),
     "profiles": tuple((f"/{name}", (Path(f"/{name}"),)) for name in ("a", "b", "c")),
     "reset": (("fresh", Reset.FRESH), ("disk", Reset.DISK), ("fresh", Reset.FRESH)),
+    "prewarm": (("0", 0), ("1", 1), ("12", 12)),
+    "cache_size": (("1 GiB", 1 << 30), ("500MB", 500 << 20), ("1.5T", 3 << 39)),
     "boot_timeout": (("1", 1.0), ("2.5", 2.5), ("1e2", 100.0)),
     "keep": (("failed", Keep.FAILED), ("always", Keep.ALWAYS), ("never", Keep.NEVER)),
     "artifacts": tuple((f"/{name}", Path(f"/{name}")) for name in ("a", "b", "c")),
@@ -83,7 +85,7 @@ def test_command_line_goes_before_environment_before_ini(option: Option) -> None
 
 def test_nothing_set_gives_the_defaults(tmp_path: Path) -> None:
     assert load(environ={}, root=tmp_path) == Settings(artifacts=tmp_path / ".pytest_vbox")
-    assert Settings() == Settings(mode=Mode.AUTO, reset=Reset.DISK, boot_timeout=300, keep=Keep.NEVER)
+    assert Settings() == Settings(mode=Mode.AUTO, reset=Reset.LIVE, boot_timeout=300, keep=Keep.NEVER)
 
 
 @pytest.mark.parametrize("option", ON_COMMAND_LINE, ids=_name)
@@ -150,7 +152,11 @@ def test_somebody_elses_home_that_does_not_exist_is_refused() -> None:
 WRONG: Final = (
     ("mode", "on", "expected one of auto, require, off"),
     ("mode", "AUTO", "expected one of auto, require, off"),
-    ("reset", "live", "expected one of disk, fresh"),
+    ("reset", "dead", "expected one of live, disk, fresh"),
+    ("prewarm", "many", "expected a whole number, such as 2"),
+    ("prewarm", "-1", "expected a whole number"),
+    ("cache_size", "20", "expected a size such as 20 GiB or 500 MiB"),
+    ("cache_size", "much", "expected a size"),
     ("keep", "sometimes", "expected one of never, failed, always"),
     ("boot_timeout", "soon", "expected a number of seconds greater than 0, such as 300"),
     ("boot_timeout", "0", "expected a number of seconds"),

@@ -113,7 +113,7 @@ def test_a_machine_that_goes_on_from_its_saved_state_is_tried_at_once(
     service.objects["m"]["State"] = state
     boot = boot_of()
     assert boot.start() is CONNECTED
-    assert list(boot.phases) == ["launch", "forward", "ssh"]
+    assert list(boot.phases) == ["launch", "forward", "network", "ssh"]
     assert guest.address is not None
 
 

@@ -33,7 +33,7 @@ class Nat:
         self.taken: set[int] = set()
         service.handlers["INATEngine_addRedirect"] = self._add
         service.handlers["INATEngine_removeRedirect"] = lambda arguments: (
-            self.rules.pop(arguments["name"]) and None
+            self.rules.pop(arguments["name"], None) and None
         )
         service.handlers["IMachine_readLog"] = lambda arguments: base64.b64encode(
             self.log.encode()[arguments["offset"] :]
@@ -95,7 +95,8 @@ def forwards_of(tmp_path: Path) -> Iterator[Made]:
 def test_ssh_gets_a_port_of_its_own_for_each_machine(forwards_of: Made) -> None:
     one, two = forwards_of(), forwards_of()
     assert one.ssh_port != two.ssh_port
-    ((rule,),) = one.rules.values()
+    ((rule, wake),) = one.rules.values()
+    assert (wake.name, wake.protocol, wake.host_port) == ("wake", NATProtocol.UDP, rule.host_port)
     assert (rule.name, rule.protocol, rule.host_ip, rule.guest_port) == ("ssh", NATProtocol.TCP, "127.0.0.1", 22)
     assert rule.host_port == one.ssh_port
 
@@ -103,7 +104,7 @@ def test_ssh_gets_a_port_of_its_own_for_each_machine(forwards_of: Made) -> None:
 def test_the_models_rules_are_kept_and_open_ports_are_chosen(forwards_of: Made) -> None:
     dns = {"name": "dns", "protocol": "udp", "host_ip": "", "guest_ip": "10.0.2.15", "guest_port": 53}
     forwards = forwards_of({"nat_rules": [WEB, dns]})
-    web, other, ssh = forwards.rules[0]
+    web, other, ssh, _ = forwards.rules[0]
     assert (web.name, web.host_port, web.host_ip, web.guest_port) == ("web", 8080, "127.0.0.1", 80)
     assert (other.protocol, other.host_ip, other.guest_ip) == (NATProtocol.UDP, "", "10.0.2.15")
     assert other.host_port > 1024
@@ -113,7 +114,7 @@ def test_the_models_rules_are_kept_and_open_ports_are_chosen(forwards_of: Made) 
 def test_ssh_goes_through_the_first_adapter_behind_nat(forwards_of: Made) -> None:
     forwards = forwards_of({"attachment": "null"}, {"enabled": False}, None, {}, {"nat_rules": [WEB]})
     assert {slot: [rule.name for rule in rules] for slot, rules in forwards.rules.items()} == {
-        3: ["ssh"],
+        3: ["ssh", "wake"],
         4: ["web"],
     }
 

@@ -33,6 +33,7 @@ class FakeHost:
         log: What happened, in its order.
         made: The keywords of each machine that was asked for.
         connected: The keywords it was connected with.
+        expected: What it was told will be asked for, each time.
         errors: What to raise, by ``connect``, ``make``, ``remove`` or ``close``.
     """
 
@@ -45,7 +46,9 @@ class FakeHost:
         self.errors: dict[str, Exception] = {}
         self.settings = Settings()
         self.artifacts = Path()
+        self.expected: list[list[dict[str, Any]]] = []
         self._machines: list[FakeMachine] = []
+        self._problems: list[tuple[str, Exception]] = []
 
     def connect(self, settings: Settings, **keywords: Any) -> FakeHost:
         """Stands for `hosts.connect_host`."""
@@ -72,6 +75,22 @@ class FakeHost:
         self.log.append(f"removed {machine.name}")
         self._machines.remove(machine)
         self._fail("remove")
+
+    def discard(self, machine: FakeMachine) -> None:
+        try:
+            self.remove(machine)
+        except Exception as error:  # noqa: BLE001 - as the real one, which does it in the background
+            self._problems.append((machine.name, error))
+
+    def problems(self) -> list[tuple[str, Exception]]:
+        problems, self._problems = self._problems, []
+        return problems
+
+    def wanted(self, **asked: Any) -> dict[str, Any]:
+        return asked
+
+    def expect(self, upcoming: list[dict[str, Any]]) -> None:
+        self.expected.append(upcoming)
 
     def keep(self, machine: FakeMachine) -> str:
         self._machines.remove(machine)

@@ -54,6 +54,9 @@ def test_workers_skip_alone_and_hand_in_what_they_kept(quiet: pytest.Pytester) -
             machines = ()
 
             def machine(self, *_, **__): return types.SimpleNamespace(name="one")
+            def wanted(self, **_): return None
+            def expect(self, _): pass
+            def problems(self): return []
             def keep(self, machine): return f"kept machine {machine.name} of {os.environ['PYTEST_XDIST_WORKER']}"
             def close(self): pass
 
