@@ -144,7 +144,8 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _bytes(text: str) -> int:
+def size_in_bytes(text: str) -> int:
+    """A size as people write it: ``20 GiB``, ``500M``. All units are powers of 1024."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT])i?B?", text.strip(), re.ASCII | re.IGNORECASE)
     if found is None:
         raise ValueError("expected a size such as 20 GiB or 500 MiB")
@@ -255,7 +256,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
     ),
     Option(
         "cache_size",
-        _bytes,
+        size_in_bytes,
         "How much disk space machines that are kept to be forked may take together; those that were used least "
         "recently go first. Default: 20 GiB.",
         metavar="SIZE",

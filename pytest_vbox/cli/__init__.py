@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 import click
 
+from pytest_vbox.cli.cache import cache
 from pytest_vbox.cli.doctor import doctor
 from pytest_vbox.cli.images import images
 from pytest_vbox.cli.machines import machines
@@ -21,5 +22,5 @@ def main() -> None:
     """Real, ephemeral VirtualBox machines for tests."""
 
 
-for command in (doctor, images, profiles, machines, try_, gc, schema, service):
+for command in (doctor, images, profiles, machines, try_, cache, gc, schema, service):
     main.add_command(command)

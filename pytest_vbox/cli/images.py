@@ -213,6 +213,8 @@ def remove(
     with told(), connected(root, folders, **options) as host:
         freed = 0
         for stored in _stored(host.library, host.catalogue, names):
+            for golden in host.golden.remove_of(stored.disk):
+                click.echo(f"removed the golden machine {golden.name}")
             freed += host.library.remove(stored)
             click.echo(f"removed {stored.source}")
     click.echo(f"{freed / 1024**2:.0f} MiB freed")

@@ -18,9 +18,9 @@ from typing import Final
 
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.images.errors import ImageError
-from pytest_vbox.ownership import held
+from pytest_vbox.ownership import Busy, held
 from pytest_vbox.virtualbox import Machine, Medium, WebSession
-from pytest_vbox.virtualbox.enums import DeviceType, LockType, MediumState, MediumType, StorageBus
+from pytest_vbox.virtualbox.enums import CleanupMode, DeviceType, LockType, MediumState, MediumType, StorageBus
 from pytest_vbox.virtualbox.errors import InvalidObjectState, ObjectInUse, ObjectNotFound, VirtualBoxError
 
 GROUP: Final = "/pytest-vbox/bases"
@@ -62,6 +62,40 @@ class Bases:
             location = _existing_file(disk)
         with held(self._state, f"base {location}", deadline):
             yield self._ensure(location, kind, deadline)
+
+    def in_use(self, disk: Path) -> bool:
+        """Whether machines stand on a base."""
+        location = str(disk.resolve())
+        if self._anchor(location) is None:
+            return False
+        medium = self._session.virtualbox.open_medium(location)
+        return bool(medium.children or self._users(medium, location))
+
+    def forget(self, disk: Path, deadline: Deadline) -> bool:
+        """Make VirtualBox forget a base, with its anchor; the file stays.
+
+        Args:
+            disk: The base's file.
+            deadline: For how long to wait while another worker holds it.
+
+        Returns:
+            Whether VirtualBox does not know it any more: it stays where machines stand on it.
+        """
+        location = str(disk.resolve())
+        try:
+            with held(self._state, f"base {location}", deadline):
+                anchor = self._anchor(location)
+                if anchor is None:
+                    return True
+                if self.in_use(disk):
+                    return False
+                medium = self._session.virtualbox.open_medium(location)
+                anchor.unregister(CleanupMode.DETACH_ALL_RETURN_NONE)
+                anchor.delete_config([]).wait(deadline)
+                medium.close()
+                return True
+        except (Busy, InvalidObjectState, ObjectInUse):
+            return False
 
     def _ensure(self, location: str, kind: MediumType, deadline: Deadline) -> Medium:
         medium = self._open(location)

@@ -64,13 +64,14 @@ class Diagnosis:
         )
 
 
-def diagnose(session: WebSession, machine: Machine, *, local: bool) -> Diagnosis:
+def diagnose(session: WebSession, machine: Machine, *, local: bool, booted_as: Machine | None = None) -> Diagnosis:
     """Find out what a machine shows. Never fails: what cannot be had is left empty.
 
     Args:
         session: The connection to VirtualBox.
         machine: A registered machine, in any state.
         local: Whether its files are on this computer.
+        booted_as: The machine that its guest was booted in, if this is a fork of it.
     """
     try:
         state = machine.state
@@ -79,7 +80,7 @@ def diagnose(session: WebSession, machine: Machine, *, local: bool) -> Diagnosis
     return Diagnosis(
         str(state),
         _try_screenshot(session, machine, state),
-        serial_log(machine) if local else "",
+        serial_log(machine, booted_as) if local else "",
         vbox_log(machine).decode(errors="replace"),
     )
 
@@ -96,8 +97,17 @@ def screenshot(session: WebSession, machine: Machine) -> bytes:
         return display.take_screen_shot_to_array(0, width, height)
 
 
-def serial_log(machine: Machine) -> str:
-    """What the guest said on its first serial port, at most the last 8 MiB; control characters are shown."""
+def serial_log(machine: Machine, booted_as: Machine | None = None) -> str:
+    """What the guest said on its first serial port, at most the last 8 MiB; control characters are shown.
+
+    Args:
+        machine: The machine, on this computer.
+        booted_as: The machine that its guest was booted in, if this is a fork of it.
+    """
+    return (_serial_log(booted_as) if booted_as is not None else "") + _serial_log(machine)
+
+
+def _serial_log(machine: Machine) -> str:
     try:
         folder = Path(machine.settings_file_path).parent
         path = next((log for name in SERIAL_LOGS if (log := folder / name).is_file()), folder / SERIAL_LOGS[0])

@@ -65,6 +65,7 @@ def create(
     groups = [plan.group, *plan.model.hardware.groups]
     machine = virtualbox.create_machine("", plan.name, groups, plan.model.os_type, f"UUID={plan.id}")
     snapshot.machine.clone_to(machine, CloneMode.MACHINE_STATE, _OPTIONS).wait(deadline)
+    machine.groups = groups
     machine.set_extra_data(GOLDEN_KEY, "")
     build.sign(machine, plan)
     if record_serial:

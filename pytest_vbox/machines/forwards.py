@@ -136,7 +136,7 @@ class Forwards:
                     f"port {redirect.host_port} of the host, which the rule {redirect.name!r} wants, is taken by "
                     "another program; use host_port: 0, and Machine.forward() to learn which one it became"
                 )
-            # The log does not tell TCP from UDP. Without a port to be woken through, a guest is only slower to reach.
+            # The log does not tell TCP from UDP. A guest that cannot be woken is only slower to reach.
             taken = [rule for rule in self._own.values() if rule.host_port in failed and rule.name != WAKE_RULE]
             if not taken:
                 return

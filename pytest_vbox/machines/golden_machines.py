@@ -17,6 +17,7 @@ from pytest_vbox.deadline import Deadline
 from pytest_vbox.machines import power, removal
 from pytest_vbox.machines.errors import BootError, MachineError
 from pytest_vbox.machines.golden import GOLDEN_KEY, SNAPSHOT, Golden, is_stale
+from pytest_vbox.machines.golden_key import Platform
 from pytest_vbox.machines.machine import Machine
 from pytest_vbox.machines.plan import GOLDEN_GROUP
 from pytest_vbox.ownership import Busy, held
@@ -49,19 +50,19 @@ class GoldenMachines:
     Args:
         session: The connection to it.
         state: The state folder, for the locks that all workers and runs share.
-        identity: Which VirtualBox it is.
+        platform: Which VirtualBox it is, and on what it runs.
         run: The id of the run, whose workers share failures.
         local: Whether the machines' files are on this computer.
         journal: Is told what is waited for.
     """
 
     def __init__(
-        self, session: WebSession, state: Path, identity: str, run: str, *, local: bool, journal: Journal
+        self, session: WebSession, state: Path, platform: Platform, run: str, *, local: bool, journal: Journal
     ) -> None:
         self._session = session
         self._state = state
         self._folder = state / "golden"
-        self._identity = identity
+        self.platform = platform
         self._run = run
         self._local = local
         self._journal = journal
@@ -164,7 +165,7 @@ class GoldenMachines:
         if found is not None:
             return found
         asked = time.time()
-        lock = held(self._state, f"golden {self._identity} {key}", deadline)
+        lock = held(self._state, f"golden {self.platform.identity} {key}", deadline)
         try:
             with self._journal.waiting("a golden machine"):
                 lock.__enter__()
@@ -251,39 +252,31 @@ class GoldenMachines:
             Path(golden.private_key).unlink(missing_ok=True)
         return True
 
+    def remove_of(self, disk: Path) -> list[Golden]:
+        """Take away those that were made of a disk, unless machines stand on them."""
+        return [golden for golden in self.all() if golden.base[0] == str(disk) and self.remove(golden)]
+
+    def why_outdated(self, golden: Golden) -> str | None:
+        """Why no machine will be forked from it any more, or None."""
+        if golden.discarded:
+            return golden.discarded
+        if golden.virtualbox != self.platform.version:
+            return f"it was made by VirtualBox {golden.virtualbox}"
+        if self._local and is_stale(golden):
+            return f"{golden.base[0]} is gone or has changed"
+        return None
+
     def remove_outdated(self, current: Golden) -> list[Golden]:
         """Take away what a newer one has replaced, what another VirtualBox made, and what has lost its base."""
         return [
             golden
             for golden in self.all()
-            if golden.id != current.id and self._is_outdated(golden, current) and self.remove(golden)
+            if golden.id != current.id
+            and (golden.subject == current.subject or self.why_outdated(golden) is not None)
+            and self.remove(golden)
         ]
 
-    def trim(self, limit: int, spare: Golden | None = None) -> list[Golden]:
-        """Take those away that were used least recently, until all together take no more than some bytes.
-
-        Args:
-            limit: The bytes.
-            spare: One that stays in any case.
-        """
-        if not self._local:
-            return []
-        sizes = {golden: self.size(golden) or 0 for golden in sorted(self.all(), key=self.last_used)}
-        total, removed = sum(sizes.values()), []
-        for golden, size in sizes.items():
-            if total <= limit:
-                break
-            if golden != spare and self.remove(golden):
-                total -= size
-                removed.append(golden)
-        return removed
-
     # Inside
-
-    def _is_outdated(self, golden: Golden, current: Golden) -> bool:
-        if golden.discarded or golden.virtualbox != current.virtualbox or golden.subject == current.subject:
-            return True
-        return self._local and is_stale(golden)
 
     def _registered(self) -> Iterator[tuple[ApiMachine, Golden | None]]:
         for api in self._session.virtualbox.machines_by_groups([GOLDEN_GROUP]):

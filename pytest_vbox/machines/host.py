@@ -20,6 +20,7 @@ from pytest_vbox import places
 from pytest_vbox.guest import load_key
 from pytest_vbox.images import Library, Report, silent
 from pytest_vbox.machines import environment, seed_drive
+from pytest_vbox.machines.cache import Cache
 from pytest_vbox.machines.context import Context
 from pytest_vbox.machines.errors import MachineError
 from pytest_vbox.machines.golden_key import Platform
@@ -104,10 +105,19 @@ class VirtualBoxHost:
         self.report = report
         #: The golden machines, from which others are forked.
         self.golden = GoldenMachines(
-            session, state, self._identity, self.run, local=self.local, journal=self.journal
+            session,
+            state,
+            Platform(session.virtualbox, self._identity),
+            self.run,
+            local=self.local,
+            journal=self.journal,
         )
         self._maker = Maker(self.context, self._identity, self._ledger, self.golden)
-        self._provision = Provisioned(session.virtualbox, places.cache_folder(), state, self.run)
+        self._provision = Provisioned(
+            session.virtualbox, self._maker.bases, places.cache_folder(), state, self.run
+        )
+        #: What is kept for later runs.
+        self.cache = Cache(self.golden, self._provision)
         self._capacity: Capacity | None = None
         self._capacity_lock = threading.Lock()
         self._supply = Supply(
@@ -116,10 +126,10 @@ class VirtualBoxHost:
             self.golden,
             self._ledger,
             self._room,
-            platform=Platform(session.virtualbox, self._identity),
             settings=settings,
             project=json.dumps([str(folder) for folder in catalogue.folders]),
             planned=self._planned,
+            trim=lambda: self.cache.trim(settings.cache_size),
         )
         self._machines: list[Machine] = []
 
@@ -321,6 +331,8 @@ class VirtualBoxHost:
         model = replace(model, image=self._maker.image_with_disk(model.image, self.report))
         if model.image.provision:
             model = self._provisioned(model, timeout, test)
+        # Only now, since a box may have brought its own.
+        key = self.context.private_key(model.image)
         return Plan(machine_name(wish), model, Owner(self.run, test), timeout, mode, key)
 
     def _room(self) -> Capacity:

@@ -412,7 +412,7 @@ class Machine:
         return picture
 
     def serial_log(self) -> str:
-        """What the guest said on its first serial port since the machine was made.
+        """What the guest said on its first serial port since it booted, as another machine if this is a fork.
 
         Raises:
             MachineError: VirtualBox is on another computer.
@@ -421,7 +421,7 @@ class Machine:
             raise MachineError(
                 f"the serial log of {self.name} is on {self._context.address}, not on this computer"
             )
-        return diagnosis.serial_log(self.api)
+        return diagnosis.serial_log(self.api, self._booted_as)
 
     def send_keys(self, text: str) -> None:
         r"""Type a text on the machine's (US) keyboard, 20 keys a second; ``\n`` is Enter."""
@@ -447,7 +447,9 @@ class Machine:
 
     def diagnose(self) -> diagnosis.Diagnosis:
         """State, screen, serial console and VBox.log, as far as they can be had."""
-        return diagnosis.diagnose(self._context.session, self.api, local=self._context.local)
+        return diagnosis.diagnose(
+            self._context.session, self.api, local=self._context.local, booted_as=self._booted_as
+        )
 
     # Inside
 
@@ -472,6 +474,15 @@ class Machine:
         self._connection = connection
         if connection is not None:
             self._host_key = connection.host_key
+
+    @property
+    def _booted_as(self) -> ApiMachine | None:
+        """The machine that its guest was booted in, if this is a fork of it."""
+        if not self._forked or self._origin is None:
+            return None
+        with suppress(VirtualBoxError):
+            return self._context.session.virtualbox.find_machine(self._origin.id)
+        return None
 
     def _is_now(self, built: Built) -> None:
         """It is another machine in VirtualBox now, or the same one with another disk."""

@@ -46,7 +46,7 @@ class Maker:
         self.library = Library(
             places.cache_folder(), context.state, VirtualBoxConverter(context.session.virtualbox)
         )
-        self._bases = Bases(context.session, context.state, local=context.local)
+        self.bases = Bases(context.session, context.state, local=context.local)
 
     def cold(self, plan: Plan, forwards: Forwards | None = None) -> Built:
         """A machine with its disk, which has never been started.
@@ -141,8 +141,7 @@ class Maker:
         with ExitStack() as held:
             # Everybody takes them in the same order, so that nobody waits for one who waits for them.
             yield {
-                disk: held.enter_context(self._bases.ready(disk, wanted[disk], deadline))
-                for disk in sorted(wanted)
+                disk: held.enter_context(self.bases.ready(disk, wanted[disk], deadline)) for disk in sorted(wanted)
             }
 
 

@@ -10,11 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from pytest_vbox.deadline import Deadline
+from pytest_vbox.images import Bases
 from pytest_vbox.machines.errors import MachineError, StepError
 from pytest_vbox.machines.machine import Machine
 from pytest_vbox.machines.steps import run_step
@@ -35,18 +38,37 @@ class ProvisionError(StepError):
     """A step of an image's provisioning failed. The image's own disk is as it was, and no machine was made."""
 
 
+@dataclass(frozen=True)
+class ProvisionedDisk:
+    """A disk that is kept.
+
+    Attributes:
+        path: Its file.
+        image: The name of the image that it was made for, if that is known.
+        size: The bytes that it takes.
+        last_used: When a machine was last made of it.
+    """
+
+    path: Path
+    image: str
+    size: int
+    last_used: datetime
+
+
 class Provisioned:
     """The provisioned disks of one VirtualBox on this computer.
 
     Args:
         virtualbox: The VirtualBox.
+        bases: What the disks become when machines use them.
         cache: The cache folder.
         state: The state folder, for the lock that all workers and runs share.
         run: The id of the run, whose workers share a failure too.
     """
 
-    def __init__(self, virtualbox: VirtualBox, cache: Path, state: Path, run: str) -> None:
+    def __init__(self, virtualbox: VirtualBox, bases: Bases, cache: Path, state: Path, run: str) -> None:
         self._virtualbox = virtualbox
+        self._bases = bases
         self._folder = cache / "provisioned"
         self._state = state
         self._run = run
@@ -67,6 +89,7 @@ class Provisioned:
         image = model.image
         target = self._folder / f"{key(image, disk)}.vdi"
         if target.exists():
+            _used(target).touch()
             return target
         steps = sum(step.timeout for step in image.provision)
         with held(self._state, f"provision {target}", Deadline(timeout + steps + _SHUTTING_DOWN + _COPYING)):
@@ -76,12 +99,29 @@ class Provisioned:
             self._raise_known(failure)
             try:
                 self._make(model, target, make)
+                _used(target).write_text(model.image_name, encoding="utf-8")
             except Exception as error:
                 # The other workers of this run wait for the same, and would fail the same way.
                 self._folder.mkdir(parents=True, exist_ok=True)
                 failure.write_text(json.dumps({"run": self._run, "error": str(error)}), encoding="utf-8")
                 raise
         return target
+
+    def all(self) -> list[ProvisionedDisk]:
+        """Every disk that is kept."""
+        return [_described_disk(path) for path in sorted(self._folder.glob("*.vdi")) if ".half." not in path.name]
+
+    def in_use(self, disk: ProvisionedDisk) -> bool:
+        """Whether machines, golden ones too, stand on it."""
+        return self._bases.in_use(disk.path)
+
+    def remove(self, disk: ProvisionedDisk) -> bool:
+        """Take it away, unless machines stand on it. Returns whether it is gone."""
+        if not self._bases.forget(disk.path, Deadline(1)):
+            return False
+        disk.path.unlink(missing_ok=True)
+        _used(disk.path).unlink(missing_ok=True)
+        return True
 
     def _raise_known(self, failure: Path) -> None:
         try:
@@ -110,6 +150,19 @@ class Provisioned:
         finally:
             copy.close()
         half.rename(target)
+
+
+def _used(disk: Path) -> Path:
+    return disk.with_suffix(".used")
+
+
+def _described_disk(path: Path) -> ProvisionedDisk:
+    used, image = path, ""
+    with suppress(OSError):
+        image = _used(path).read_text(encoding="utf-8")
+        used = _used(path)
+    status = used.stat()
+    return ProvisionedDisk(path, image, path.stat().st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
 
 def key(image: Image, disk: Path) -> str:

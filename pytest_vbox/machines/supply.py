@@ -15,7 +15,7 @@ from pytest_vbox.machines.context import Context
 from pytest_vbox.machines.disposal import Disposal
 from pytest_vbox.machines.errors import BootError, MachineError
 from pytest_vbox.machines.golden import Golden, golden_plan
-from pytest_vbox.machines.golden_key import Platform, golden_key, state_of, subject
+from pytest_vbox.machines.golden_key import golden_key, state_of, subject
 from pytest_vbox.machines.golden_machines import GoldenMachines, NoGolden
 from pytest_vbox.machines.machine import Built, Machine
 from pytest_vbox.machines.maker import Maker, disk_of
@@ -62,10 +62,10 @@ class Supply:
         golden: What they are forked from.
         ledger: Where they are written down.
         capacity: Gives what all of them may take.
-        platform: What a saved state is for.
         settings: What the user set.
         project: From where images and profiles were read.
         planned: Turns what is asked for into a plan, for the pool.
+        trim: Keeps what is kept for later runs within its size.
     """
 
     def __init__(
@@ -76,10 +76,10 @@ class Supply:
         ledger: Ledger,
         capacity: Callable[[], Capacity],
         *,
-        platform: Platform,
         settings: Settings,
         project: str,
         planned: Callable[[Wanted], Plan],
+        trim: Callable[[], object],
     ) -> None:
         self._context = context
         self._session = context.session
@@ -90,7 +90,8 @@ class Supply:
         self._capacity = capacity
         self._project = project
         self._planned = planned
-        self._platform = platform
+        self._trim = trim
+        self._platform = golden.platform
         self._settings = settings
         self._discarded: dict[str, int] = {}
         self._hopeless: dict[str, str] = {}
@@ -363,7 +364,7 @@ class Supply:
         deadline = Deadline(2 * plan.boot_timeout + _SNAPSHOT)
         golden = self._golden.ready(key, deadline, lambda: self._golden_machine(plan, key, place))
         self._golden.remove_outdated(golden)
-        self._golden.trim(self._settings.cache_size, golden)
+        self._trim()
         return golden
 
     @contextmanager

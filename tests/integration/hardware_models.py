@@ -432,7 +432,7 @@ def adapter_read_back(adapter: NetworkAdapter, model: Model) -> Model:
         "nat_rules": [
             {"name": rule.name, "host_port": rule.host_port, "guest_port": rule.guest_port}
             for rule in sorted(engine.redirects, key=lambda rule: rule.name)
-            if rule.name != "ssh"
+            if rule.name not in {"ssh", "wake"}
         ],
     }
     found["nat"] = {key: value for key, value in found["nat"].items() if key in model.get("nat", {})}

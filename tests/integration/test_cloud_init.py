@@ -31,7 +31,7 @@ def test_a_guest_gets_user_key_and_host_name_from_its_seed_which_goes_with_it(
     seeded: Callable[[str], None], vbox_host: VirtualBoxHost
 ) -> None:
     seeded(r'{user_data: "runcmd:\n- echo \"$(hostname) greets\" > /etc/greeting\n- [touch, /etc/a b]\n"}')
-    vm = vbox_host.machine("seeded", "tiny", name="Seeded_one")
+    vm = vbox_host.machine("seeded", "tiny", name="Seeded_one", reset="disk")
     try:
         folder = Path(vm.api.settings_file_path).parent
         assert list(vm.phases) == ["launch", "forward", "network", "ssh", "cloud-init"]
@@ -54,6 +54,30 @@ def test_a_guest_gets_user_key_and_host_name_from_its_seed_which_goes_with_it(
         vbox_host.remove(vm)
     assert not folder.exists()
     assert _discs(vbox_host) == []
+
+
+def test_forks_are_logged_in_to_with_the_key_that_their_golden_machine_was_told_of(
+    seeded: Callable[[str], None], vbox_host: VirtualBoxHost
+) -> None:
+    seeded("{}")
+    first, second = vbox_host.machine("seeded", "tiny"), vbox_host.machine("seeded", "tiny")
+    try:
+        for vm in (first, second):
+            assert "cloud-init" not in vm.phases
+            assert vm.run("id -un").stdout == "deploy\n"
+        key = first._plan.key
+        assert key is not None
+        assert key.stat().st_mode & 0o777 == 0o600
+        assert key == second._plan.key
+        first.reset("disk")
+        assert "cloud-init" in first.phases
+        assert first.run("id -un").stdout == "deploy\n"
+    finally:
+        vbox_host.remove(first)
+        vbox_host.remove(second)
+    (golden,) = [golden for golden in vbox_host.golden.all() if golden.image == "seeded"]
+    assert vbox_host.golden.remove(golden)
+    assert not key.exists()
 
 
 def test_what_fails_in_a_first_boot_is_told_in_its_own_phase_with_the_guests_words(

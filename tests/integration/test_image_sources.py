@@ -409,6 +409,7 @@ def test_a_machine_boots_from_a_box_and_is_logged_in_to_with_the_boxs_own_key(
     (stored,) = (entry for entry in vbox_host.library.stored() if entry.source == str(box))
     # Machines were made of it, and it is what it was.
     vbox_host.library.verify(stored)
+    assert [golden.image for golden in vbox_host.golden.remove_of(stored.disk)] == [vm.image]
     vbox_host.library.remove(stored)
 
 
@@ -445,4 +446,5 @@ def test_a_machine_boots_from_a_compressed_download_whose_sum_is_in_a_list(
     file.unlink()
     # Without the file, and without network, it is there.
     assert vbox_host.library.find(vbox_host.catalogue.images["fetched"]) == stored
+    assert [golden.image for golden in vbox_host.golden.remove_of(stored.disk)] == [vm.image]
     vbox_host.library.remove(stored)

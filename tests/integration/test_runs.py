@@ -17,6 +17,7 @@ from machine_support import names_of_ours
 
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.machines import VirtualBoxHost
+from pytest_vbox.machines.plan import GOLDEN_GROUP, GROUP
 from pytest_vbox.machines.removal import remove
 from pytest_vbox.service.endpoint import stop
 from pytest_vbox.virtualbox import Credentials, connect
@@ -126,19 +127,19 @@ def run_until(
             run.kill()
 
 
-def never_ready(suite: pytest.Pytester) -> None:
-    """Describes an image whose machines boot until somebody ends it: no SSH server ever answers."""
+def never_ready(suite: pytest.Pytester, name: str) -> None:
+    """Describes an image of that name whose machines boot until somebody ends it: no SSH server ever answers."""
     folder = suite.mkdir("profiles")
-    (folder / "deaf.yaml").write_text("images: {deaf: {extends: tiny, ssh_port: 9}}")
+    (folder / "deaf.yaml").write_text(f"images: {{{name}: {{extends: tiny, ssh_port: 9}}}}")
 
 
 def test_ctrl_c_in_the_middle_of_a_boot_leaves_nothing(suite: pytest.Pytester, vbox_host: VirtualBoxHost) -> None:
-    never_ready(suite)
-    suite.makepyfile("def test_interrupted(vbox_machine): vbox_machine(image='deaf')")
-    with run_until(suite, vbox_host, lambda: _is_running(vbox_host, "test_interrupted")) as run:
+    never_ready(suite, "interrupted")
+    suite.makepyfile("def test_it(vbox_machine): vbox_machine(image='interrupted')")
+    with run_until(suite, vbox_host, lambda: _is_running(vbox_host, "interrupted")) as run:
         run.send_signal(signal.SIGINT)
         assert run.wait(60) == pytest.ExitCode.INTERRUPTED, (suite.path / "output.txt").read_text()
-    assert not [name for name in names_of_ours(vbox_host) if "test_interrupted" in name]
+    assert not [name for name in names_of_ours(vbox_host) if "interrupted" in name]
 
 
 @pytest.mark.parametrize("way", ["the next run", "pytest-vbox gc"])
@@ -147,11 +148,12 @@ def test_what_a_killed_run_left_is_removed(
 ) -> None:
     # A ledger that the runs of other tests, which clean up too, do not know.
     monkeypatch.setenv("XDG_STATE_HOME", str(suite.path / "state"))
-    never_ready(suite)
-    suite.makepyfile("def test_killed(vbox_machine): vbox_machine(image='deaf')")
-    with run_until(suite, vbox_host, lambda: _is_running(vbox_host, "test_killed")) as run:
+    image = way.replace(" ", "-")
+    never_ready(suite, image)
+    suite.makepyfile(f"def test_killed(vbox_machine): vbox_machine(image={image!r})")
+    with run_until(suite, vbox_host, lambda: _is_running(vbox_host, image)) as run:
         run.kill()
-    left = [name for name in names_of_ours(vbox_host) if "test_killed" in name]
+    left = [name for name in names_of_ours(vbox_host) if image in name]
     assert len(left) == 1
     folder = Path(vbox_host.api.find_machine(left[0]).settings_file_path).parent
     if way == "the next run":
@@ -160,7 +162,7 @@ def test_what_a_killed_run_left_is_removed(
     else:
         result = suite.run(Path(sys.executable).parent / "pytest-vbox", "gc")
         result.stdout.fnmatch_lines([f"removed {left[0]}", "1 machine(s) removed"])
-    assert not [name for name in names_of_ours(vbox_host) if "test_killed" in name]
+    assert not [name for name in names_of_ours(vbox_host) if image in name]
     assert not folder.exists()
 
 
@@ -251,5 +253,5 @@ def log_on_without_password(url: str) -> None:
 
 
 def _is_running(host: VirtualBoxHost, name: str) -> bool:
-    machines = host.api.machines_by_groups(["/pytest-vbox"])
+    machines = host.api.machines_by_groups([GROUP, GOLDEN_GROUP])
     return any(name in machine.name and machine.state == "Running" for machine in machines)
