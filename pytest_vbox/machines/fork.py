@@ -57,7 +57,7 @@ def create(
         session: The connection to VirtualBox.
         plan: What it shall be: as the snapshot's machine, but for name, owner and ports.
         snapshot: An online snapshot.
-        forwards: The NAT rules, by the slot of their adapter, with the same names as the snapshot's machine has.
+        forwards: The NAT rules, by the slot of their adapter.
         deadline: For how long to wait for VirtualBox.
         record_serial: Write what the guest says on its first serial port into the machine's folder.
     """
@@ -72,8 +72,9 @@ def create(
         ports.record_in_own_folder(machine, plan.model.hardware)
     for slot, rules in forwards.items():
         engine = machine.get_network_adapter(slot).nat_engine
-        for rule in rules:
+        for rule in engine.redirects:
             engine.remove_redirect(rule.name)
+        for rule in rules:
             engine.add_redirect(rule)
     machine.save_settings()
     virtualbox.register_machine(machine)

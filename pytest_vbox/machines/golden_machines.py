@@ -38,6 +38,8 @@ from pytest_vbox.virtualbox.errors import (
 _TRIES: Final = 2
 # More than booting takes: the snapshot's memory goes to a disk that may be slow.
 _SNAPSHOT: Final = 300.0
+# Seconds to wait for others that make forks, before what is left of dead ones stays for another time.
+_ORPHANS: Final = 5.0
 
 
 class NoGolden(Exception):
@@ -239,6 +241,7 @@ class GoldenMachines:
         """Take it away, unless machines stand on it. Returns whether it is gone."""
         try:
             with held(self._state, f"golden {golden.id}", Deadline(1)):
+                self._drop_orphans(self._session.virtualbox.find_machine(golden.id))
                 if self.in_use(golden):
                     return False
                 self.forget(golden)
@@ -251,6 +254,13 @@ class GoldenMachines:
         if golden.private_key is not None:
             Path(golden.private_key).unlink(missing_ok=True)
         return True
+
+    def drop_orphans(self) -> None:
+        """Delete the disks of forks that were never registered: whoever was at it failed, or died."""
+        for api, golden in list(self._registered()):
+            if golden is not None:
+                with suppress(Busy, ObjectNotFound), held(self._state, f"golden {golden.id}", Deadline(_ORPHANS)):
+                    self._drop_orphans(api)
 
     def remove_of(self, disk: Path) -> list[Golden]:
         """Take away those that were made of a disk, unless machines stand on them."""
@@ -296,6 +306,18 @@ class GoldenMachines:
             if entry.medium is not None and any(child.id not in mine for child in entry.medium.children):
                 return True
         return False
+
+    def _drop_orphans(self, api: ApiMachine) -> None:
+        """The same for one golden machine, which is leased: so no fork of it is being made."""
+        for entry in api.find_snapshot(SNAPSHOT).machine.medium_attachments:
+            for child in entry.medium.children if entry.medium is not None else ():
+                with suppress(AccessDenied, InvalidObjectReference, ObjectNotFound):
+                    if child.machine_ids:
+                        continue
+                    try:
+                        child.delete_storage().wait(Deadline(power.PATIENCE))
+                    except VirtualBoxError:
+                        child.close()  # its file is gone
 
     def _used(self, golden_id: str) -> Path:
         folder = self._folder / "used"

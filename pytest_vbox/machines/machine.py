@@ -22,7 +22,7 @@ from pytest_vbox.machines.context import Context
 from pytest_vbox.machines.errors import MachineError
 from pytest_vbox.machines.forwards import Forwards
 from pytest_vbox.machines.golden import Golden
-from pytest_vbox.machines.plan import Plan
+from pytest_vbox.machines.plan import Plan, host_name
 from pytest_vbox.ownership import Place
 from pytest_vbox.settings import Reset
 from pytest_vbox.virtualbox import Machine as ApiMachine
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 # Seconds that the SSH handshake of a fork may take: it was quick when its origin was made.
 _FORK_PATIENCE: Final = 30.0
 _TIMES_SLOWER: Final = 20
-# The letters that a host name may have.
-_HOST_NAME: Final = 63
 #: Seconds between two keys; VBoxManage's keyboardputstring waits as long.
 _KEY_PAUSE: Final = 0.05
 
@@ -515,7 +513,7 @@ class Machine:
         login = self._connection.login
         asks = self._origin.sudo_asks if self._origin is not None else login.password_for_sudo is not None
         named = self._plan.model.image.set_hostname and reseed
-        hostname = self.name[-_HOST_NAME:].strip("-") if named else None
+        hostname = host_name(self.name) if named else None
         self._connection.settle_first(Settling(clock, reseed, hostname, sudo_asks=asks))
 
     def _settle(self) -> None:

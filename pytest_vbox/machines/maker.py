@@ -106,8 +106,10 @@ class Maker:
     def take_away(self, machine_id: str, name: str) -> bool:
         """Remove a machine, or the folder of one that was never registered. Returns whether it was."""
         registered = removal.remove(self._session, machine_id, local=self._context.local)
-        if not registered and self._context.local:
-            removal.remove_folder(self._session, name)
+        if not registered:
+            self._golden.drop_orphans()
+            if self._context.local:
+                removal.remove_folder(self._session, name)
         return registered
 
     @contextmanager

@@ -17,6 +17,7 @@ GOLDEN_GROUP: Final = "/pytest-vbox/golden"
 #: The extra data by which a machine says whose it is: run, process, time and test, as JSON.
 OWNER_KEY: Final = "pytest-vbox/owner"
 _NAME_LENGTH: Final = 48
+_HOST_NAME: Final = 63
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,13 @@ def machine_name(wish: str) -> str:
         wish: The test's name, or what the user asked for; any text at all.
     """
     return f"pytest-{safe_name(wish) or 'machine'}-{uuid.uuid4().hex[:8]}"
+
+
+def host_name(machine: str) -> str:
+    """The host name for a machine: its name, as far as RFC 1123 allows."""
+    name = machine.lower().replace("_", "-")
+    # What it ends with makes it unique.
+    return name if len(name) <= _HOST_NAME else name[-_HOST_NAME:].partition("-")[2]
 
 
 def safe_name(text: str, length: int = _NAME_LENGTH) -> str:

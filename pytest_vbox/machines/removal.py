@@ -47,8 +47,9 @@ def remove(session: WebSession, machine_id: str, *, local: bool) -> bool:
         if entry.medium is not None and entry.type in {DeviceType.DVD, DeviceType.FLOPPY}
     ]
     media = machine.unregister(CleanupMode.FULL)
-    own = [medium for medium in media if _is_own(medium, folder, snapshots, name)]
-    machine.delete_config(own).wait(Deadline(PATIENCE))
+    # A disc is in the list once for the machine, and once for each of its snapshots.
+    own = {medium.id: medium for medium in media if _is_own(medium, folder, snapshots, name)}
+    machine.delete_config(list(own.values())).wait(Deadline(PATIENCE))
     for disc in discs:
         _forget(disc)
     if local:

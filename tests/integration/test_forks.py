@@ -16,8 +16,10 @@ from machine_support import names_of_ours, sha256
 from pytest_vbox.fixtures import MachineFactory
 from pytest_vbox.machines import Machine, StepError, VirtualBoxHost
 from pytest_vbox.machines.golden import SNAPSHOT, Golden
+from pytest_vbox.machines.plan import host_name
 from pytest_vbox.records import Way
 from pytest_vbox.virtualbox.enums import MachineState
+from pytest_vbox.virtualbox.errors import VirtualBoxError
 
 PROGRAM = Path(sys.executable).parent / "pytest-vbox"
 
@@ -33,6 +35,10 @@ def files_of(host: VirtualBoxHost, golden: Golden) -> dict[Path, str]:
     """What is on the disks of a golden machine, and its saved state, by their files."""
     folder = Path(host.api.find_machine(golden.id).settings_file_path).parent
     return {path: sha256(path) for path in folder.rglob("*") if path.suffix in {".vdi", ".sav"}}
+
+
+def _machine_folder(host: VirtualBoxHost) -> Path:
+    return Path(host.api.system_properties.default_machine_folder) / "pytest-vbox"
 
 
 def way_of(host: VirtualBoxHost, machine: Machine) -> Way:
@@ -67,15 +73,18 @@ def test_a_fork_sees_no_file_process_or_memory_of_its_sibling(
     assert len({machine.address for machine in (first, second, third)}) == 3
 
 
-def test_a_golden_machine_is_unchanged_after_20_forks_that_wrote(vbox_host: VirtualBoxHost) -> None:
-    first = vbox_host.machine()
+def test_a_golden_machine_is_unchanged_after_20_forks_that_wrote(
+    own_image: Callable[[str], Path], yaml_images: Callable[[str], None], vbox_host: VirtualBoxHost
+) -> None:
+    yaml_images(f"written: {{extends: tiny, disk: {own_image('written.vdi')}}}")
+    first = vbox_host.machine("written")
     golden = golden_of(vbox_host, first)
     before = files_of(vbox_host, golden)
     assert len(before) >= 3  # its disk, the difference after the snapshot, and the memory
     vbox_host.discard(first)
     for number in range(20):
-        vbox_host.expect([vbox_host.wanted()] * min(2, 20 - number))
-        machine = vbox_host.machine()
+        vbox_host.expect([vbox_host.wanted("written")] * min(2, 20 - number))
+        machine = vbox_host.machine("written")
         machine.run("dd if=/dev/zero of=/root/data bs=64k count=8 2>/dev/null; sync")
         vbox_host.discard(machine)
     vbox_host.expect([])
@@ -126,7 +135,7 @@ def test_a_fork_that_shuts_down_boots_from_its_own_disk(vbox_machine: MachineFac
 
 
 def test_a_fork_of_an_immutable_image_forgets_at_power_up(
-    vbox_machine: MachineFactory, own_image: Callable[[str], Path], yaml_images: Callable[[str], None]
+    own_image: Callable[[str], Path], yaml_images: Callable[[str], None], vbox_machine: MachineFactory
 ) -> None:
     yaml_images(f"fleeting: {{extends: tiny, disk: {own_image('fleeting.vdi')}, attach: immutable}}")
     machine = vbox_machine("fleeting")
@@ -271,7 +280,7 @@ def test_on_fork_runs_in_every_fork_and_a_failure_names_the_step(
     yaml_images("broken: {extends: tiny, on_fork: ['true', 'echo no such thing >&2; false']}")
     first, second = vbox_machine("own-id"), vbox_machine("own-id")
     assert first.run("cat /root/id").stdout != second.run("cat /root/id").stdout
-    assert first.run("hostname").stdout.strip() == first.name
+    assert first.run("hostname").stdout.strip() == host_name(first.name)
     assert golden_of(vbox_host, first) == golden_of(vbox_host, second)
     before = names_of_ours(vbox_host)
     with pytest.raises(StepError, match=r"(?s)image broken: step 2 of its on_fork failed .*no such thing"):
@@ -329,6 +338,27 @@ def test_a_golden_machine_that_somebody_took_away_is_made_anew(
     second = vbox_machine("lost")
     assert second.run("echo here").stdout == "here\n"
     assert golden_of(vbox_host, second).id != golden.id
+
+
+def test_a_fork_that_fails_half_way_leaves_no_disk(
+    own_image: Callable[[str], Path],
+    yaml_images: Callable[[str], None],
+    vbox_host: VirtualBoxHost,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    yaml_images(f"half: {{extends: tiny, disk: {own_image('half.vdi')}}}")
+    first = vbox_host.machine("half")
+    golden = golden_of(vbox_host, first)
+    vbox_host.remove(first)
+
+    def fail(*_: object) -> None:
+        raise VirtualBoxError("not now", operation="IVirtualBox_registerMachine")
+
+    monkeypatch.setattr("pytest_vbox.virtualbox.VirtualBox.register_machine", fail)
+    with pytest.raises(VirtualBoxError, match="not now"):
+        vbox_host.machine("half", name="half-way")
+    assert not vbox_host.golden.in_use(golden)
+    assert not list(_machine_folder(vbox_host).glob("*half-way*"))
 
 
 # The cache
