@@ -14,7 +14,9 @@ from pytest_vbox.forecast import HORIZON, Forecast
 from pytest_vbox.settings import Keep, Mode, Reset, Settings, SettingsError
 
 if TYPE_CHECKING:
+    from pytest_vbox.live import LiveLine
     from pytest_vbox.machines import Machine, VirtualBoxHost
+    from pytest_vbox.records import Journal
 
 #: What the user set.
 SETTINGS: Final = pytest.StashKey[Settings]()
@@ -22,6 +24,10 @@ SETTINGS: Final = pytest.StashKey[Settings]()
 RUN: Final = pytest.StashKey[str]()
 #: The connected host, once a test has asked for it.
 HOST: Final = pytest.StashKey["VirtualBoxHost"]()
+#: How machines came, once a test has asked for one.
+JOURNAL: Final[pytest.StashKey[Journal]] = pytest.StashKey()
+#: The line on the terminal, if there is one.
+LIVE: Final[pytest.StashKey[LiveLine]] = pytest.StashKey()
 #: Set on a test that failed, and on its class, module, package and session.
 FAILED: Final = pytest.StashKey[bool]()
 #: A line for each machine that was kept: how to enter it, how to remove it.
@@ -99,7 +105,10 @@ def vbox_host(
 ) -> Iterator[VirtualBoxHost]:
     """The connected VirtualBox: its version, capacity and machines, and the way down to the raw API."""
     from pytest_vbox import hosts
+    from pytest_vbox.records import Journal
 
+    live = pytestconfig.stash.get(LIVE, None)
+    journal = pytestconfig.stash[JOURNAL] = Journal(live.watch if live is not None else lambda _: None)
     with _usable(vbox_settings):
         host = hosts.connect_host(
             vbox_settings,
@@ -107,6 +116,7 @@ def vbox_host(
             run=pytestconfig.stash[RUN],
             ssh_key=vbox_ssh_key,
             artifacts=vbox_artifacts_dir,
+            journal=journal,
         )
     pytestconfig.stash[HOST] = host
     expect(pytestconfig)

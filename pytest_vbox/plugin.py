@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import sys
 import uuid
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
@@ -14,7 +17,9 @@ from pytest_vbox.fixtures import (
     FAILED,
     FORECAST,
     HOST,
+    JOURNAL,
     KEPT,
+    LIVE,
     MACHINE_FIXTURES,
     RUN,
     SETTINGS,
@@ -40,6 +45,8 @@ from pytest_vbox.settings import OPTIONS, Mode, SettingsError
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
 
+    from pytest_vbox.summary import Story
+
 __all__ = [
     "class_vbox_machine",
     "module_vbox_machine",
@@ -53,6 +60,8 @@ __all__ = [
     "vbox_ssh_key",
 ]
 
+#: What the processes of the run told of their machines.
+_TOLD = pytest.StashKey[list[dict[str, Any]]]()
 _MARKER = (
     "vbox(*, image=None, profile=None, name=None, hardware=None, reset=None, start=True, boot_timeout=None): "
     "describe the machine of the `vbox` fixture; reset='each' resets machines of wider scope before every test. "
@@ -75,7 +84,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         keywords: dict[str, Any] = {"dest": f"vbox_{option.name}", "default": None, "help": option.help}
         if option.repeatable:
             keywords["action"] = "append"
-        if option.choices:
+        if option.switch:
+            keywords |= {"action": "store_const", "const": "true"}
+        elif option.choices:
             keywords["metavar"] = "{" + ",".join(option.choices) + "}"
         else:
             keywords["metavar"] = option.metavar
@@ -100,8 +111,28 @@ def pytest_configure(config: pytest.Config) -> None:
     worker: dict[str, Any] = getattr(config, "workerinput", {})
     config.stash[RUN] = worker.get("testrunuid") or uuid.uuid4().hex
     config.stash[KEPT] = []
+    config.stash[_TOLD] = []
     config.stash[WIDE] = []
     config.stash[FORECAST] = Forecast()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Keep a way to the terminal, which is captured while tests run; only where somebody looks at it."""
+    config = session.config
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or hasattr(config, "workerinput") or os.environ.get("CI"):
+        return
+    try:
+        # Where pytest itself writes to.
+        descriptor = reporter._tw._file.fileno()
+        if not os.isatty(descriptor) or os.environ.get("TERM", "dumb") == "dumb":
+            return
+        copy = os.dup(descriptor)
+    except (AttributeError, OSError, ValueError):
+        return
+    from pytest_vbox.live import LiveLine
+
+    config.stash[LIVE] = LiveLine(copy, lambda: int(reporter._tw.width_of_current_line))
 
 
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
@@ -182,22 +213,82 @@ def pytest_runtest_makereport(
     return report
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Hand what an xdist worker kept to its controller."""
-    output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    """Hand what an xdist worker kept, and how its machines came, to its controller."""
+    config = session.config
+    told = []
+    if JOURNAL in config.stash:
+        from pytest_vbox.summary import told_by
+
+        told.append(told_by(config.stash[JOURNAL]) | {"virtualbox": config.stash[JOURNAL].virtualbox})
+    output: dict[str, Any] | None = getattr(config, "workeroutput", None)
     if output is not None:
-        output["vbox_kept"] = session.config.stash[KEPT]
+        output["vbox_kept"] = config.stash[KEPT]
+        output["vbox_told"] = told
+    else:
+        config.stash[_TOLD] += told
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """Take over what a worker kept."""
-    node.config.stash[KEPT].extend(getattr(node, "workeroutput", {}).get("vbox_kept", []))
+    output = getattr(node, "workeroutput", {})
+    node.config.stash[KEPT].extend(output.get("vbox_kept", []))
+    node.config.stash[_TOLD].extend(output.get("vbox_told", []))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Write the report, and give the terminal back."""
+    live = config.stash.get(LIVE, None)
+    if live is not None:
+        live.close()
+    report = config.stash[SETTINGS].report if SETTINGS in config.stash else None
+    if report is None or hasattr(config, "workerinput") or config.option.collectonly:
+        return
+    from pytest_vbox import summary
+
+    story, about = _story(config)
+    try:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text(json.dumps(summary.document(story, about), indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        sys.stderr.write(f"--vbox-report: cannot write {report}: {error.strerror or error}\n")
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
+    _show_machines(terminalreporter, config)
     kept = config.stash[KEPT]
     if kept:
         terminalreporter.section("VirtualBox machines that were kept")
         for line in kept:
             terminalreporter.write_line(line)
+
+
+def _show_machines(terminal: TerminalReporter, config: pytest.Config) -> None:
+    """Say how machines came, if that is wanted; and what everybody should know, in any case."""
+    if not config.stash[_TOLD]:
+        return
+    from pytest_vbox import summary
+
+    story, _ = _story(config)
+    lines = summary.table(story) if config.stash[SETTINGS].durations or config.option.verbose > 0 else []
+    if lines or story.notes:
+        terminal.section("VirtualBox machines")
+        for line in (*lines, *story.notes):
+            terminal.write_line(line)
+
+
+def _story(config: pytest.Config) -> tuple[Story, dict[str, Any]]:
+    from importlib.metadata import version
+
+    from pytest_vbox.summary import Story
+
+    story, told = Story(), config.stash[_TOLD]
+    for document in told:
+        story.add(document)
+    return story, {
+        "pytest-vbox": version("pytest-vbox"),
+        "virtualbox": next((document["virtualbox"] for document in told), ""),
+        "processes": len(told),
+    }

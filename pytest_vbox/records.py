@@ -73,6 +73,7 @@ class Journal:
         records: One for each machine that was answered with.
         notes: Sentences for the summary, each once: a golden machine that was discarded, say, and why.
         peak: The most machines this process had at once.
+        virtualbox: The version of VirtualBox, once it is known.
     """
 
     def __init__(self, watch: Callable[[str | None], None] = lambda _: None) -> None:
@@ -80,6 +81,7 @@ class Journal:
         self.records: list[Record] = []
         self.notes: list[str] = []
         self.peak = 0
+        self.virtualbox = ""
         self._count = 0
         self._mutex = threading.Lock()
         self._thread = threading.local()

@@ -65,6 +65,8 @@ class Settings:
     cache_size: int = 20 * 1024**3
     keep: Keep = Keep.NEVER
     artifacts: Path = Path(".pytest_vbox")
+    durations: bool = False
+    report: Path | None = None
 
     def login_password(self) -> str:
         """The web service's password: from the environment, else the first line of the file.
@@ -93,6 +95,7 @@ class Option:
         flag: The option on the command line, or None if it may not be given there.
         choices: The allowed values, if they are few.
         repeatable: May be given several times.
+        switch: On the command line it takes no value: it is there or not.
     """
 
     name: str
@@ -102,6 +105,7 @@ class Option:
     flag: str | None = None
     choices: tuple[str, ...] = ()
     repeatable: bool = False
+    switch: bool = False
 
     @property
     def ini(self) -> str:
@@ -138,10 +142,25 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _yes_or_no(text: str) -> bool:
+    if text.lower() in {"1", "true", "yes", "on"}:
+        return True
+    if text.lower() in {"0", "false", "no", "off"}:
+        return False
+    raise ValueError("expected true or false")
+
+
 def _count(text: str) -> int:
     if not re.fullmatch(r"\d{1,4}", text.strip(), re.ASCII):
         raise ValueError("expected a whole number, such as 2")
     return int(text)
+
+
+def _positive(text: str) -> int:
+    count = _count(text)
+    if count == 0:
+        raise ValueError("expected at least 1; to run no machine tests, use --vbox=off")
+    return count
 
 
 def size_in_bytes(text: str) -> int:
@@ -247,6 +266,14 @@ OPTIONS: Final[tuple[Option, ...]] = (
         flag="--vbox-boot-timeout",
     ),
     Option(
+        "max_machines",
+        _positive,
+        "How many machines there may be at once on this computer, over all workers and runs; further ones wait. "
+        "Default: 4 for each processor core, as long as they take no more than four fifths of the memory.",
+        metavar="N",
+        flag="--vbox-max-machines",
+    ),
+    Option(
         "prewarm",
         _count,
         "How many machines are forked, connected and frozen in advance while tests run, for those that come "
@@ -276,6 +303,20 @@ OPTIONS: Final[tuple[Option, ...]] = (
         "Folder for screenshots, serial logs and VBox.log of machines in failed tests. Default: .pytest_vbox/.",
         metavar="DIR",
         flag="--vbox-artifacts",
+    ),
+    Option(
+        "durations",
+        _yes_or_no,
+        "Show how machines came, how long each part of it took and what was waited for; -v does so too.",
+        flag="--vbox-durations",
+        switch=True,
+    ),
+    Option(
+        "report",
+        _path,
+        "Write the same, and each machine, to a file as JSON.",
+        metavar="FILE",
+        flag="--vbox-report",
     ),
 )
 

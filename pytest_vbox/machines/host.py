@@ -90,6 +90,7 @@ class VirtualBoxHost:
         self.address = "127.0.0.1" if self.local else name
         self._run_key = RunKey(state, self.run)
         self.journal = journal or Journal()
+        self.journal.virtualbox = session.version
         self.context = Context(
             session,
             state,

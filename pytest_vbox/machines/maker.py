@@ -46,6 +46,7 @@ class Maker:
         self.library = Library(
             places.cache_folder(), context.state, VirtualBoxConverter(context.session.virtualbox)
         )
+        self._settled: set[frozenset[Path]] = set()
         self.bases = Bases(context.session, context.state, local=context.local)
 
     def cold(self, plan: Plan, forwards: Forwards | None = None) -> Built:
@@ -86,6 +87,16 @@ class Maker:
                 record_serial=self._context.local,
             )
             return Built(plan, machine, ports, golden)
+
+    def settle_disks(self, model: MachineModel, deadline: Deadline) -> None:
+        """Make a model's disks ready to be shared, so that VirtualBox does not touch their files any more.
+
+        It changes a file's time, though nothing in it, when it gets to know it.
+        """
+        disks = frozenset([disk_of(model.image), *_other_disks(model)])
+        if disks not in self._settled:
+            with self._disks(model, deadline):
+                self._settled.add(disks)
 
     def image_with_disk(self, image: Image, report: Report) -> Image:
         """The image with the disk, and the login, that the library has for it; fetched now if need be."""
@@ -136,15 +147,22 @@ class Maker:
     def _disks(self, model: MachineModel, deadline: Deadline) -> Iterator[Mapping[Path, Medium]]:
         """All disks of a machine that are there already, ready to be shared, by their file."""
         wanted = {disk_of(model.image): _KINDS[model.image.attach]}
-        for controller in model.hardware.storage:
-            for device in controller.devices:
-                if device is not None and device.type == "hard-disk" and device.medium is not None:
-                    wanted[device.medium] = _KINDS[device.attach]
+        wanted |= {disk: _KINDS[attach] for disk, attach in _other_disks(model).items()}
         with ExitStack() as held:
             # Everybody takes them in the same order, so that nobody waits for one who waits for them.
             yield {
                 disk: held.enter_context(self.bases.ready(disk, wanted[disk], deadline)) for disk in sorted(wanted)
             }
+
+
+def _other_disks(model: MachineModel) -> dict[Path, str]:
+    """What becomes of a machine's changes to its disks, but for the image's own, by their files."""
+    devices = (device for controller in model.hardware.storage for device in controller.devices)
+    return {
+        device.medium: device.attach
+        for device in devices
+        if device is not None and device.type == "hard-disk" and device.medium is not None
+    }
 
 
 def disk_of(image: Image) -> Path:

@@ -48,8 +48,9 @@ def remove(session: WebSession, machine_id: str, *, local: bool) -> bool:
     ]
     media = machine.unregister(CleanupMode.FULL)
     # A disc is in the list once for the machine, and once for each of its snapshots.
-    own = {medium.id: medium for medium in media if _is_own(medium, folder, snapshots, name)}
-    machine.delete_config(list(own.values())).wait(Deadline(PATIENCE))
+    places = {medium.location: medium for medium in media}
+    own = [medium for place, medium in places.items() if _is_own(place, folder, snapshots, name)]
+    machine.delete_config(own).wait(Deadline(PATIENCE))
     for disc in discs:
         _forget(disc)
     if local:
@@ -80,10 +81,10 @@ def _forget(disc: Medium) -> None:
             disc.close()
 
 
-def _is_own(medium: Medium, folder: str, snapshots: str, name: str) -> bool:
+def _is_own(location: str, folder: str, snapshots: str, name: str) -> bool:
     """Whether a medium was made for the machine: it lies in a folder that has the machine's unique name."""
     kind = PureWindowsPath if "\\" in folder else PurePosixPath
-    parents = kind(medium.location).parents
+    parents = kind(location).parents
     return any(kind(own) in parents and name in kind(own).parts for own in (folder, snapshots))
 
 

@@ -179,15 +179,10 @@ class Supply:
         memory, test = _memory(plan.model), plan.owner.test
         place = self._capacity().try_take(plan.name, memory, spare=False)
         if place is None:
-            # What is parked goes first.
+            # What is parked goes, for as long as there is need to wait.
             with self._journal.waiting("a free place"):
-                self.pool.give_up()
                 place = self._capacity().take(
-                    plan.name,
-                    memory,
-                    Deadline(_PATIENCE),
-                    test=test,
-                    on_wait=lambda: _nothing(self.pool.give_up()),
+                    plan.name, memory, Deadline(_PATIENCE), test=test, on_wait=self.pool.give_up
                 )
         place.assign(test)
         self._journal.came()
@@ -324,6 +319,7 @@ class Supply:
         """The plan with the key that logs in to a fork, and the digest of what it is forked from."""
         image = plan.model.image
         own = self._context.key_is_ours_to_make(image)
+        self._maker.settle_disks(plan.model, Deadline(plan.boot_timeout))
         key = golden_key(self._platform, plan.model, None if own else plan.key)
         return (replace(plan, key=self._golden.private_key(key)) if own else plan), key
 
@@ -469,7 +465,3 @@ def _memory(model: MachineModel) -> int:
 
 def _is_of(machine: Machine, key: str) -> bool:
     return machine._origin is not None and machine._origin.key == key
-
-
-def _nothing(_: object) -> None:
-    return None

@@ -26,14 +26,19 @@ SAMPLES: Final[Mapping[str, tuple[tuple[str, object], ...]]] = {
     "profile": (("micro", "micro"), ("small", "small"), ("large", "large")),
     "profiles": tuple((f"/{name}", (Path(f"/{name}"),)) for name in ("a", "b", "c")),
     "reset": (("fresh", Reset.FRESH), ("disk", Reset.DISK), ("fresh", Reset.FRESH)),
+    "max_machines": (("1", 1), ("2", 2), ("30", 30)),
     "prewarm": (("0", 0), ("1", 1), ("12", 12)),
     "cache_size": (("1 GiB", 1 << 30), ("500MB", 500 << 20), ("1.5T", 3 << 39)),
+    "durations": (("true", True), ("0", False), ("yes", True)),
+    "report": tuple((f"/{name}", Path(f"/{name}")) for name in ("a", "b", "c")),
     "boot_timeout": (("1", 1.0), ("2.5", 2.5), ("1e2", 100.0)),
     "keep": (("failed", Keep.FAILED), ("always", Keep.ALWAYS), ("never", Keep.NEVER)),
     "artifacts": tuple((f"/{name}", Path(f"/{name}")) for name in ("a", "b", "c")),
 }
 ON_COMMAND_LINE: Final = [option for option in OPTIONS if option.flag is not None]
-PATHS: Final = [option for option in OPTIONS if option.name in {"password_file", "ca", "profiles", "artifacts"}]
+PATHS: Final = [
+    option for option in OPTIONS if option.name in {"password_file", "ca", "profiles", "artifacts", "report"}
+]
 
 
 def _name(option: Option) -> str:
@@ -153,6 +158,8 @@ WRONG: Final = (
     ("mode", "on", "expected one of auto, require, off"),
     ("mode", "AUTO", "expected one of auto, require, off"),
     ("reset", "dead", "expected one of live, disk, fresh"),
+    ("durations", "perhaps", "expected true or false"),
+    ("max_machines", "0", "expected at least 1"),
     ("prewarm", "many", "expected a whole number, such as 2"),
     ("prewarm", "-1", "expected a whole number"),
     ("cache_size", "20", "expected a size such as 20 GiB or 500 MiB"),
