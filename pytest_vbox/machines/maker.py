@@ -11,11 +11,11 @@ from pytest_vbox import places
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.images import Bases, ImageError, Library, Report, VirtualBoxConverter
 from pytest_vbox.machines import build, fork, removal, seed_drive
+from pytest_vbox.machines.body import Built
 from pytest_vbox.machines.context import Context
 from pytest_vbox.machines.forwards import Forwards
 from pytest_vbox.machines.golden import Golden
 from pytest_vbox.machines.golden_machines import GoldenMachines
-from pytest_vbox.machines.machine import Built
 from pytest_vbox.machines.plan import GOLDEN_GROUP, Plan
 from pytest_vbox.models import Image, MachineModel
 from pytest_vbox.ownership import Entry, Ledger

@@ -11,22 +11,21 @@ from typing import Final
 
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.machines import fork, removal, seed_drive
+from pytest_vbox.machines.body import Built
 from pytest_vbox.machines.context import Context
 from pytest_vbox.machines.disposal import Disposal
-from pytest_vbox.machines.errors import BootError, MachineError
-from pytest_vbox.machines.golden import Golden, golden_plan
-from pytest_vbox.machines.golden_key import golden_key, state_of, subject
+from pytest_vbox.machines.errors import MachineError
+from pytest_vbox.machines.forking import Forker, ForkFailed, noting, timed
 from pytest_vbox.machines.golden_machines import GoldenMachines, NoGolden
-from pytest_vbox.machines.machine import Built, Machine
-from pytest_vbox.machines.maker import Maker, disk_of
-from pytest_vbox.machines.plan import Plan, machine_name
+from pytest_vbox.machines.machine import Machine
+from pytest_vbox.machines.maker import Maker
+from pytest_vbox.machines.plan import Plan
 from pytest_vbox.machines.pool import Pool, Wanted
-from pytest_vbox.machines.steps import run_step
 from pytest_vbox.models import MachineModel
 from pytest_vbox.ownership import Capacity, Ledger, Place
 from pytest_vbox.records import Record, Way
 from pytest_vbox.settings import Keep, Reset, Settings
-from pytest_vbox.virtualbox.errors import ObjectNotFound, VirtualBoxError
+from pytest_vbox.virtualbox.errors import VirtualBoxError
 
 logger = logging.getLogger(__name__)
 
@@ -34,23 +33,8 @@ logger = logging.getLogger(__name__)
 _PATIENCE: Final = 3600.0
 # MiB that VirtualBox needs for a machine besides its memory.
 _OVERHEAD: Final = 64
-# Seconds for a snapshot of a machine with much memory, on a slow disk.
-_SNAPSHOT: Final = 300.0
-# Seconds from which on a phase is worth telling.
-_WORTH_TELLING: Final = 0.05
 # How many golden machines of one kind may turn out to be of no use before the run does without.
 _MOST_DISCARDED: Final = 2
-#: The phases in which a fork that does not come up speaks against what it was forked from.
-_OF_ORIGIN: Final = frozenset({"launch", "ssh"})
-
-
-class _ForkFailed(Exception):
-    """A fork did not come up."""
-
-    def __init__(self, golden: Golden, error: BootError) -> None:
-        super().__init__(golden, error)
-        self.golden = golden
-        self.error = error
 
 
 class Supply:
@@ -88,10 +72,8 @@ class Supply:
         self._golden = golden
         self._ledger = ledger
         self._capacity = capacity
-        self._project = project
         self._planned = planned
-        self._trim = trim
-        self._platform = golden.platform
+        self._forker = Forker(context, maker, golden, ledger, self, project=project, trim=trim)
         self._settings = settings
         self._discarded: dict[str, int] = {}
         self._hopeless: dict[str, str] = {}
@@ -103,16 +85,16 @@ class Supply:
     def cold(self, plan: Plan, *, start: bool = True, place: Place | None = None) -> Machine:
         """A machine of its own, booted (unless it shall not be)."""
         try:
-            made = _timed("clone", lambda: self._maker.cold(plan))
+            made = timed("clone", lambda: self._maker.cold(plan))
         except BaseException:
             self._release(place)
             raise
-        machine = self._machine(made, place)
+        machine = self.machine(made, place)
         if start:
             try:
                 machine.start()
             except BaseException as error:
-                self._part_with(machine, error)
+                self.part_with(machine, error)
                 raise
         return machine
 
@@ -126,7 +108,7 @@ class Supply:
         reason = fork.why_not(plan.model)
         if reason is not None:
             return self._unforked(plan, reason)
-        plan, key = self._keyed(plan)
+        plan, key = self._forker.keyed(plan)
         if key in self._hopeless:
             return self._unforked(plan, self._hopeless[key])
         parked = self.pool.take(wanted, lambda machine: _is_of(machine, key)) if wanted is not None else None
@@ -137,11 +119,11 @@ class Supply:
             self.discard(machine)
         place = self.take_place(plan)
         try:
-            return self._forked(plan, key, place), Way.FORKED
+            return self._forker.fork(plan, key, place), Way.FORKED
         except NoGolden as error:
             self._hopeless[key] = str(error)
             return self._unforked(plan, str(error), place)
-        except _ForkFailed as failure:
+        except ForkFailed as failure:
             return self._booted_after_all(plan, key, failure, place), Way.COLD
         except BaseException:
             self._release(place)
@@ -152,20 +134,20 @@ class Supply:
         plan = self._planned(wanted)
         if fork.why_not(plan.model) is not None:
             return None
-        plan, key = self._keyed(plan)
+        plan, key = self._forker.keyed(plan)
         place = None if key in self._hopeless else self._capacity().try_take(plan.name, _memory(plan.model))
         if place is None:
             return None
         self._journal.came()
         try:
-            machine = self._forked(plan, key, place)
+            machine = self._forker.fork(plan, key, place)
         except BaseException:
             self._release(place)
             raise
         try:
             machine._park()
         except BaseException as error:
-            self._remove_after(machine, error)
+            self.remove_after(machine, error)
             raise
         return machine
 
@@ -195,7 +177,7 @@ class Supply:
         plan = machine._plan
         if mode is Reset.FRESH:
             built = self._maker.cold(replace(plan.renewed(), key=self._context.private_key(plan.model.image)))
-            self._gone(machine)
+            self.gone(machine)
             return built
         # The same name, UUID and ports, for whoever has written them down.
         removal.remove(self._session, plan.id, local=self._context.local)
@@ -236,7 +218,7 @@ class Supply:
 
     def remove(self, machine: Machine) -> None:
         """Take a machine away: switched off, unregistered, its own files deleted. Twice does no harm."""
-        self._gone(machine)
+        self.gone(machine)
         place, machine._place = machine._place, None
         self._release(place)
         self.pool.retry()
@@ -253,7 +235,7 @@ class Supply:
         try:
             yield
         except BaseException as error:
-            self._part_with(machine, error)
+            self.part_with(machine, error)
             raise
         self.remove(machine)
 
@@ -285,7 +267,7 @@ class Supply:
 
     # Inside
 
-    def _machine(self, made: tuple[Built, dict[str, float]], place: Place | None) -> Machine:
+    def machine(self, made: tuple[Built, dict[str, float]], place: Place | None) -> Machine:
         built, phases = made
         machine = Machine(self._context, built, self, place)
         machine._phases.update(phases)
@@ -296,16 +278,24 @@ class Supply:
             place.release()
             self._journal.went()
 
-    def _part_with(self, machine: Machine, error: BaseException) -> None:
+    def part_with(self, machine: Machine, error: BaseException) -> None:
         """Take a machine away that did not come up, unless it is to be kept; the error stays what is told."""
         if self._settings.keep is not Keep.NEVER and isinstance(error, Exception):
             error.add_note(self.keep(machine))
         else:
-            self._remove_after(machine, error)
+            self.remove_after(machine, error)
 
-    def _remove_after(self, machine: Machine, error: BaseException) -> None:
-        with _noting(error, machine.name):
+    def remove_after(self, machine: Machine, error: BaseException) -> None:
+        with noting(error, machine.name):
             self.remove(machine)
+
+    def gone(self, machine: Machine) -> None:
+        """Remove a machine from VirtualBox, with its ports and its line in the ledger; it keeps its place."""
+        plan = machine._plan
+        machine._disconnect()
+        removal.remove(self._session, plan.id, local=self._context.local)
+        machine._forwards.release()
+        self._ledger.strike(plan.id)
 
     def _unforked(self, plan: Plan, reason: str, place: Place | None = None) -> tuple[Machine, Way]:
         model = plan.model
@@ -315,97 +305,7 @@ class Supply:
         key = self._context.private_key(model.image)
         return self.cold(replace(plan, key=key), place=place), Way.COLD
 
-    def _keyed(self, plan: Plan) -> tuple[Plan, str]:
-        """The plan with the key that logs in to a fork, and the digest of what it is forked from."""
-        image = plan.model.image
-        own = self._context.key_is_ours_to_make(image)
-        self._maker.settle_disks(plan.model, Deadline(plan.boot_timeout))
-        key = golden_key(self._platform, plan.model, None if own else plan.key)
-        return (replace(plan, key=self._golden.private_key(key)) if own else plan), key
-
-    def _forked(self, plan: Plan, key: str, place: Place) -> Machine:
-        started = time.monotonic()
-        golden = self._ready(plan, key, place)
-        seconds = time.monotonic() - started
-        try:
-            made = _timed("clone", lambda: self._maker.fork(plan, golden))
-        except ObjectNotFound:
-            # Somebody took it away between two looks; who asks again sees so.
-            self._golden.forget(golden)
-            golden = self._ready(plan, key, place)
-            made = _timed("clone", lambda: self._maker.fork(plan, golden))
-        machine = self._machine(made, place)
-        if seconds > _WORTH_TELLING:
-            machine._phases["golden"] = seconds
-        try:
-            machine.start()
-            for number, step in enumerate(plan.model.image.on_fork, start=1):
-                run_step(machine, number, step, "on_fork")
-        except BootError as error:
-            self._gone(machine)
-            if error.phase in _OF_ORIGIN:
-                raise _ForkFailed(golden, error) from error
-            raise
-        except BaseException as error:
-            with _noting(error, machine.name):
-                self._gone(machine)
-            raise
-        return machine
-
-    def _ready(self, plan: Plan, key: str, place: Place) -> Golden:
-        found = self._golden.find(key)
-        if found is not None:
-            return found
-        # Whoever makes it waits for nothing but its boot.
-        deadline = Deadline(2 * plan.boot_timeout + _SNAPSHOT)
-        golden = self._golden.ready(key, deadline, lambda: self._golden_machine(plan, key, place))
-        self._golden.remove_outdated(golden)
-        self._trim()
-        return golden
-
-    @contextmanager
-    def _golden_machine(self, plan: Plan, key: str, place: Place) -> Iterator[tuple[Machine, Golden]]:
-        """A machine to be made a golden one: booted, and ready."""
-        model = plan.model
-        plan = golden_plan(plan, machine_name(f"golden-{model.image_name}"))
-        started = time.monotonic()
-        machine = self._machine(_timed("clone", lambda: self._maker.cold(plan)), place)
-        try:
-            machine.start()
-            yield machine, self._described(machine, key, time.monotonic() - started)
-        except BaseException as error:
-            machine._place = None  # it is for whoever asked
-            if isinstance(error, BootError):
-                self._part_with(machine, error)
-            else:
-                self._remove_after(machine, error)
-            raise
-        self._ledger.strike(plan.id)
-        machine._forwards.release()
-        self.tell(machine, Way.COLD, time.monotonic() - started, purpose="golden")
-
-    def _described(self, machine: Machine, key: str, seconds: float) -> Golden:
-        plan, model = machine._plan, machine._plan.model
-        own = self._context.key_is_ours_to_make(model.image)
-        asks = model.image.user != "root" and machine.run("sudo -n true", check=False).returncode != 0
-        disk = disk_of(model.image)
-        return Golden(
-            id=plan.id,
-            name=plan.name,
-            key=key,
-            subject=subject(model, self._project),
-            image=model.image_name,
-            profile=model.profile_name,
-            virtualbox=self._platform.version,
-            base=state_of(disk) if self._context.local else (str(disk), 0, 0),
-            host_key=machine._host_key or "",
-            private_key=str(plan.key) if own else None,
-            sudo_asks=asks,
-            cold_seconds=seconds,
-            ssh_seconds=machine.phases.get("ssh", 0.0),
-        )
-
-    def _booted_after_all(self, plan: Plan, key: str, failure: _ForkFailed, place: Place) -> Machine:
+    def _booted_after_all(self, plan: Plan, key: str, failure: ForkFailed, place: Place) -> Machine:
         """Boot a machine, since a fork did not come up; if it comes, what that was forked from is of no use."""
         error, golden = failure.error, failure.golden
         again = replace(plan.renewed(), key=self._context.private_key(plan.model.image))
@@ -436,27 +336,6 @@ class Supply:
             machine._phases = {"resume": time.monotonic() - started}
             self._disposal.submit(machine.name, machine._sign)
         return alive
-
-    def _gone(self, machine: Machine) -> None:
-        """Remove a machine from VirtualBox, with its ports and its line in the ledger; it keeps its place."""
-        plan = machine._plan
-        machine._disconnect()
-        removal.remove(self._session, plan.id, local=self._context.local)
-        machine._forwards.release()
-        self._ledger.strike(plan.id)
-
-
-@contextmanager
-def _noting(error: BaseException, name: str) -> Iterator[None]:
-    try:
-        yield
-    except VirtualBoxError as second:
-        error.add_note(f"(then removing the machine {name} failed too: {second})")
-
-
-def _timed(phase: str, make: Callable[[], Built]) -> tuple[Built, dict[str, float]]:
-    started = time.monotonic()
-    return make(), {phase: time.monotonic() - started}
 
 
 def _memory(model: MachineModel) -> int:

@@ -93,7 +93,7 @@ def test_a_foundcan_be_given_like_this(block: Block, command: str, pytestconfig:
 def _check_option(word: str, config: pytest.Config) -> None:
     flag, _, value = word.partition("=")
     if flag in FLAGS:
-        FLAGS[flag].parse(value)
+        FLAGS[flag].parse("true" if FLAGS[flag].switch else value)
     else:
         assert not flag.startswith("--vbox")
         config.getoption(flag.removeprefix("--").replace("-", "_"))  # raises if there is none

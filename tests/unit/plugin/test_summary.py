@@ -219,7 +219,7 @@ def test_a_run_on_a_terminal_shows_the_line_and_one_in_a_pipe_does_not(
 ) -> None:
     monkeypatch.delenv("CI", raising=False)
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("COLUMNS", "160")
     pytester.makepyfile(
         """
         import threading

@@ -1,0 +1,188 @@
+"""What a machine is inside: in VirtualBox, over SSH, and with regard to what it was forked from."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+from pytest_vbox import guest
+from pytest_vbox.deadline import Deadline
+from pytest_vbox.guest import Connection, Settling
+from pytest_vbox.machines import power
+from pytest_vbox.machines.boot import Boot
+from pytest_vbox.machines.build import sign
+from pytest_vbox.machines.context import Context
+from pytest_vbox.machines.errors import MachineError
+from pytest_vbox.machines.forwards import Forwards
+from pytest_vbox.machines.golden import Golden
+from pytest_vbox.machines.plan import Plan, host_name
+from pytest_vbox.ownership import Place
+from pytest_vbox.settings import Reset
+from pytest_vbox.virtualbox import Machine as ApiMachine
+from pytest_vbox.virtualbox.enums import LockType, MachineState
+from pytest_vbox.virtualbox.errors import VirtualBoxError
+
+if TYPE_CHECKING:
+    from pytest_vbox.machines.machine import Machine
+
+# Seconds that the SSH handshake of a fork may take: it was quick when its origin was made.
+_FORK_PATIENCE: Final = 30.0
+_TIMES_SLOWER: Final = 20
+
+
+class Built(NamedTuple):
+    """A machine in VirtualBox, with what belongs to it; with what it was forked from, if it was."""
+
+    plan: Plan
+    api: ApiMachine
+    forwards: Forwards
+    origin: Golden | None = None
+
+
+class Steward(Protocol):
+    """Whoever a machine comes from, for what it cannot do by itself."""
+
+    def rebuild(self, machine: Machine, mode: Reset) -> Built:
+        """Make it anew, not started yet: as it was forked, with a new disk, or as another machine."""
+
+    def take_place(self, plan: Plan) -> Place:
+        """A share of the host; waits until there is one."""
+
+    def was_reset(self, machine: Machine, seconds: float) -> None:
+        """Write down that it was made pristine again."""
+
+
+class Body:
+    """A machine, for those in this room.
+
+    Attributes:
+        api: The typed VirtualBox machine underneath.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        built: Built,
+        steward: Steward,
+        place: Place | None = None,
+    ) -> None:
+        self._context = context
+        self._steward = steward
+        self._connection: Connection | None = None
+        self._host_key: str | None = None
+        self._phases: dict[str, float] = {}
+        # Its share of what all machines of the host may take, from its first start on.
+        self._place = place
+        # What it was forked from, and may go back to.
+        self._origin: Golden | None = None
+        self._is_now(built)
+
+    @property
+    def _connected(self) -> Connection:
+        connection = self._connected_as_it_is
+        guest.settle(connection)
+        return connection
+
+    @property
+    def _connected_as_it_is(self) -> Connection:
+        if self._connection is None:
+            raise MachineError(
+                f"{self._plan.name} is not connected (it is {self.api.state}); start() it, or reconnect()"
+            )
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _keep(self, connection: Connection | None) -> None:
+        self._connection = connection
+        if connection is not None:
+            self._host_key = connection.host_key
+
+    @property
+    def _booted_as(self) -> ApiMachine | None:
+        """The machine that its guest was booted in, if this is a fork of it."""
+        if not self._forked or self._origin is None:
+            return None
+        with suppress(VirtualBoxError):
+            return self._context.session.virtualbox.find_machine(self._origin.id)
+        return None
+
+    def _is_now(self, built: Built) -> None:
+        """It is another machine in VirtualBox now, or the same one with another disk."""
+        self._plan, self.api, self._forwards, origin = built
+        self._forked = origin is not None
+        self._origin = origin or self._origin
+        # Whether its disk is as the image has it; cloud-init is at work in the boot after that.
+        self._untouched = origin is None
+        # A new disk may have a new host key, made at its first boot; a fork has that of its origin.
+        self._host_key = origin.host_key if origin is not None else None
+
+    def _new_boot(self) -> Boot:
+        patience = None
+        if self._forked and self._is_saved and self._origin is not None:
+            patience = max(_FORK_PATIENCE, _TIMES_SLOWER * self._origin.ssh_seconds)
+        return Boot(
+            self._context,
+            self._plan,
+            self.api,
+            self._forwards,
+            self._host_key,
+            first=self._untouched,
+            patience=patience,
+        )
+
+    def _settle_first(self, *, reseed: bool = True) -> None:
+        """Have done what a resumed guest needs, with the first command."""
+        if self._connection is None:
+            return
+        login = self._connection.login
+        asks = self._origin.sudo_asks if self._origin is not None else login.password_for_sudo is not None
+        named = self._plan.model.image.set_hostname and reseed
+        hostname = host_name(self._plan.name) if named else None
+        self._connection.settle_first(Settling(reseed=reseed, hostname=hostname, sudo_asks=asks))
+
+    def _settle(self) -> None:
+        if self._connection is not None:
+            guest.settle(self._connection)
+
+    def _park(self) -> None:
+        """Freeze it, connected and with nothing left to do in the guest, until somebody wants it."""
+        pending = self._connection.take_settling() if self._connection is not None else None
+        if self._connection is not None and pending is not None:
+            # Its clock stands still from here on, and is set when it goes on.
+            self._connection.settle_first(replace(pending, clock=False))
+            self._settle()
+        with power.console(self._context.session, self.api, Deadline(power.PATIENCE)) as running:
+            running.pause()
+
+    def _unpark(self, plan: Plan) -> bool:
+        """Let it go on, for somebody. Returns whether it is alive, as far as can be told without a question."""
+        self._plan = plan
+        if self._connection is None or not self._connection.alive:
+            return False
+        with power.console(self._context.session, self.api, Deadline(power.PATIENCE)) as running:
+            running.resume()
+        self._settle_first(reseed=False)
+        return self._connection.alive
+
+    def _sign(self) -> None:
+        """Say in VirtualBox whose it is now; nobody has to wait for that."""
+        with (
+            suppress(VirtualBoxError),  # it is gone already
+            self._context.session.lock(self.api, LockType.SHARED, Deadline(power.PATIENCE)) as held,
+        ):
+            sign(held.machine, self._plan)
+
+    @property
+    def _is_saved(self) -> bool:
+        return self.api.state in {MachineState.SAVED, MachineState.ABORTED_SAVED}
+
+    def _now_untouched(self) -> None:
+        """Its disk is as the image has it."""
+        self._untouched = True
+        # A new disk may have a new host key, made at its first boot.
+        self._host_key = None
