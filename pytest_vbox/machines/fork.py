@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 from pytest_vbox.deadline import Deadline
@@ -13,6 +14,7 @@ from pytest_vbox.machines.plan import Plan
 from pytest_vbox.models import MachineModel
 from pytest_vbox.virtualbox import Machine, Redirect, Snapshot, WebSession
 from pytest_vbox.virtualbox.enums import CloneMode, CloneOptions
+from pytest_vbox.virtualbox.errors import VirtualBoxError
 
 # The saved state has the hardware addresses in it, and guests know themselves by the hardware's UUID.
 _OPTIONS: Final = (CloneOptions.LINK, CloneOptions.KEEP_ALL_MACS, CloneOptions.KEEP_HW_UUIDS)
@@ -61,11 +63,30 @@ def create(
         deadline: For how long to wait for VirtualBox.
         record_serial: Write what the guest says on its first serial port into the machine's folder.
     """
-    virtualbox = session.virtualbox
-    groups = [plan.group, *plan.model.hardware.groups]
-    machine = virtualbox.create_machine("", plan.name, groups, plan.model.os_type, f"UUID={plan.id}")
+    machine = session.virtualbox.create_machine(
+        "", plan.name, _groups(plan), plan.model.os_type, f"UUID={plan.id}"
+    )
+    try:
+        return _made(session, machine, plan, snapshot, forwards, deadline, record_serial=record_serial)
+    except BaseException:
+        # As long as there is a reference to it, its disk counts as in use.
+        with suppress(VirtualBoxError):
+            machine.release()
+        raise
+
+
+def _made(
+    session: WebSession,
+    machine: Machine,
+    plan: Plan,
+    snapshot: Snapshot,
+    forwards: Mapping[int, Sequence[Redirect]],
+    deadline: Deadline,
+    *,
+    record_serial: bool,
+) -> Machine:
     snapshot.machine.clone_to(machine, CloneMode.MACHINE_STATE, _OPTIONS).wait(deadline)
-    machine.groups = groups
+    machine.groups = _groups(plan)
     machine.set_extra_data(GOLDEN_KEY, "")
     build.sign(machine, plan)
     if record_serial:
@@ -77,5 +98,9 @@ def create(
         for rule in rules:
             engine.add_redirect(rule)
     machine.save_settings()
-    virtualbox.register_machine(machine)
-    return virtualbox.find_machine(plan.id)
+    session.virtualbox.register_machine(machine)
+    return session.virtualbox.find_machine(plan.id)
+
+
+def _groups(plan: Plan) -> list[str]:
+    return [plan.group, *plan.model.hardware.groups]
