@@ -30,6 +30,7 @@ class Forecast:
     def __init__(self) -> None:
         self._calls: dict[tuple[str, str], list[Asked]] = {}
         self._latest: dict[tuple[str, str], str] = {}
+        self._anew: set[tuple[str, str]] = set()
 
     def learn(self, fixture: str, node: str, path: str, asked: Asked) -> None:
         """Remember a call.
@@ -41,12 +42,15 @@ class Forecast:
             asked: The arguments of the call.
         """
         key = _without_parameters(node)
+        if (fixture, key) in self._anew:
+            self._anew.discard((fixture, key))
+            self._calls.pop((fixture, key), None)
         self._calls.setdefault((fixture, key), []).append({name: asked.get(name) for name in _KEYS})
         self._latest[fixture, path] = key
 
     def begin(self, item: pytest.Item) -> None:
-        """A test begins: what it asks for counts anew, should it run again with other parameters."""
-        self._calls.pop(("vbox_machine", _without_parameters(item.nodeid)), None)
+        """A test begins: what it asks for takes the place of what it asked for with other parameters."""
+        self._anew.add(("vbox_machine", _without_parameters(item.nodeid)))
 
     def upcoming(
         self, items: Sequence[pytest.Item], marked: Mapping[pytest.Item, Mapping[str, Any]]

@@ -176,10 +176,11 @@ class Pool:
             return
         with self._mutex:
             leaving = list(self._unwanted())
-            for what in self._missing():
-                future = self._threads.submit(self._supplier.prepare, what)
-                self._making.append((what, future))
-                future.add_done_callback(lambda done, what=what: self._made(what, done))  # type: ignore[misc]
+            begun = [(what, self._threads.submit(self._supplier.prepare, what)) for what in self._missing()]
+            self._making += begun
+        for what, future in begun:
+            # Not under the lock: of one that is done already, it is called at once.
+            future.add_done_callback(lambda done, what=what: self._made(what, done))  # type: ignore[misc]
         for machine in leaving:
             self._supplier.discard(machine)
 

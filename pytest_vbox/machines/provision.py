@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -87,15 +88,20 @@ class Provisioned:
             Busy: Another process was still at it when its time was over.
         """
         image = model.image
-        target = self._folder / f"{key(image, disk)}.vdi"
-        if target.exists():
-            _used(target).touch()
-            return target
+        name = key(image, disk)
+        found = self._find(name)
+        if found is not None:
+            _used(found).touch()
+            return found
+        # Never twice the same, since VirtualBox remembers the disk of a file that somebody deleted.
+        target = self._folder / f"{name}-{secrets.token_hex(4)}.vdi"
         steps = sum(step.timeout for step in image.provision)
-        with held(self._state, f"provision {target}", Deadline(timeout + steps + _SHUTTING_DOWN + _COPYING)):
-            if target.exists():
-                return target
-            failure = target.with_suffix(".failed")
+        lock = f"provision {self._folder / name}"
+        with held(self._state, lock, Deadline(timeout + steps + _SHUTTING_DOWN + _COPYING)):
+            found = self._find(name)
+            if found is not None:
+                return found
+            failure = self._folder / f"{name}.failed"
             self._raise_known(failure)
             try:
                 self._make(model, target, make)
@@ -107,9 +113,12 @@ class Provisioned:
                 raise
         return target
 
+    def _find(self, name: str) -> Path | None:
+        return next((path for path in sorted(self._folder.glob(f"{name}-*.vdi")) if not _is_half(path)), None)
+
     def all(self) -> list[ProvisionedDisk]:
         """Every disk that is kept."""
-        return [_described_disk(path) for path in sorted(self._folder.glob("*.vdi")) if ".half." not in path.name]
+        return [_described_disk(path) for path in sorted(self._folder.glob("*.vdi")) if not _is_half(path)]
 
     def in_use(self, disk: ProvisionedDisk) -> bool:
         """Whether machines, golden ones too, stand on it."""
@@ -150,6 +159,10 @@ class Provisioned:
         finally:
             copy.close()
         half.rename(target)
+
+
+def _is_half(disk: Path) -> bool:
+    return ".half." in disk.name
 
 
 def _used(disk: Path) -> Path:

@@ -107,7 +107,7 @@ def run_until(
     with (
         output.open("w", encoding="utf-8") as file,
         subprocess.Popen(
-            [sys.executable, "-m", "pytest", "--vbox=require"],
+            [sys.executable, "-m", "pytest", "--vbox=require", "--vbox-prewarm=0"],
             cwd=suite.path,
             stdin=subprocess.DEVNULL,
             stdout=file,

@@ -20,6 +20,11 @@ class FakeMachine:
         default_factory=lambda: Diagnosis("Running", b"png", "login: ", "00:00:01 Ready\n")
     )
 
+    log: list[str] = field(default_factory=list)
+
+    def reset(self) -> None:
+        self.log.append(f"reset {self.name}")
+
     def diagnose(self) -> Diagnosis:
         if isinstance(self.shown, Exception):
             raise self.shown
@@ -66,7 +71,7 @@ class FakeHost:
     def machine(self, image: str | None, profile: str | None, **keywords: Any) -> FakeMachine:
         self._fail("make")
         self.made.append({"image": image, "profile": profile, **keywords})
-        machine = FakeMachine(f"machine-{len(self.made)}")
+        machine = FakeMachine(f"machine-{len(self.made)}", log=self.log)
         self._machines.append(machine)
         self.log.append(f"made {machine.name}")
         return machine
