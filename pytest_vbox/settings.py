@@ -59,6 +59,7 @@ class Settings:
     profiles: tuple[Path, ...] = ()
     reset: Reset = Reset.DISK
     boot_timeout: float = 300.0
+    max_machines: int | None = None
     keep: Keep = Keep.NEVER
     artifacts: Path = Path(".pytest_vbox")
 
@@ -132,6 +133,16 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < 86400:
         raise ValueError("expected a number of seconds greater than 0, such as 300")
     return seconds
+
+
+def _machines(text: str) -> int:
+    try:
+        machines = int(text)
+    except ValueError:
+        machines = 0
+    if machines < 1:
+        raise ValueError("expected a whole number of at least 1, such as 4")
+    return machines
 
 
 def _path(text: str) -> Path:
@@ -226,6 +237,14 @@ OPTIONS: Final[tuple[Option, ...]] = (
         "Seconds from power-on to a working SSH connection. Default: 300.",
         metavar="S",
         flag="--vbox-boot-timeout",
+    ),
+    Option(
+        "max_machines",
+        _machines,
+        "How many machines there may be at once, over all workers and runs of this user on this computer; "
+        "further ones wait. Default: four for each core, as far as four fifths of the memory allow.",
+        metavar="N",
+        flag="--vbox-max-machines",
     ),
     Option(
         "keep",

@@ -27,6 +27,7 @@ SAMPLES: Final[Mapping[str, tuple[tuple[str, object], ...]]] = {
     "profiles": tuple((f"/{name}", (Path(f"/{name}"),)) for name in ("a", "b", "c")),
     "reset": (("fresh", Reset.FRESH), ("disk", Reset.DISK), ("fresh", Reset.FRESH)),
     "boot_timeout": (("1", 1.0), ("2.5", 2.5), ("1e2", 100.0)),
+    "max_machines": (("1", 1), ("12", 12), ("3", 3)),
     "keep": (("failed", Keep.FAILED), ("always", Keep.ALWAYS), ("never", Keep.NEVER)),
     "artifacts": tuple((f"/{name}", Path(f"/{name}")) for name in ("a", "b", "c")),
 }
@@ -157,6 +158,10 @@ WRONG: Final = (
     ("boot_timeout", "-1", "expected a number of seconds"),
     ("boot_timeout", "nan", "expected a number of seconds"),
     ("boot_timeout", "inf", "expected a number of seconds"),
+    ("max_machines", "many", "expected a whole number of at least 1, such as 4"),
+    ("max_machines", "0", "expected a whole number"),
+    ("max_machines", "-1", "expected a whole number"),
+    ("max_machines", "2.5", "expected a whole number"),
     ("url", "localhost:18083", "expected an address such as http://127.0.0.1:18083"),
     ("url", "18083", "expected an address such as"),
     ("url", "ftp://host", "expected an address such as"),
