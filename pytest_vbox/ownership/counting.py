@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Self
 
 _FORMAT: Final = 1
@@ -211,8 +211,9 @@ class Count:
 
     def dump(self) -> str:
         """As JSON."""
-        parts = {name: asdict(part) for name, part in self.parts.items()}
-        return json.dumps({"format": _FORMAT, "next": self.next, "participants": parts})
+        document = {"format": _FORMAT, "next": self.next, "participants": self.parts}
+        # Three times as quick as dataclasses.asdict, and this is done at every change.
+        return json.dumps(document, default=vars)
 
     @classmethod
     def load(cls, text: str) -> Self:
@@ -268,8 +269,8 @@ def stuck(count: Count, victim: Waiting) -> str:
             f"and waits for {ticket.name} ({ticket.memory} MiB)"
         )
     return (
-        f"{victim.ticket.subject} waits for room for {victim.ticket.name}, and all who hold machines wait as well, "
-        "so waiting would never end:\n" + "\n".join(lines) + "\n"
+        f"{victim.ticket.subject} waits for room for {victim.ticket.name}, and all who hold machines wait as "
+        "well, so waiting would never end:\n" + "\n".join(lines) + "\n"
         f"allowed: {count.parts[victim.participant].limits}. "
         "Use fewer machines in one test or fewer workers, or allow more machines"
     )
