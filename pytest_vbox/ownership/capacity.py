@@ -106,7 +106,7 @@ class Capacity:
         self.limits = limits
         self._run = run
         self._host = hashlib.sha256(host.encode()).hexdigest()[:16]
-        # Held for what follows, and never while a file is waited for.
+        # Held for the next three, and never while a file is waited for.
         self._guard = threading.Lock()
         self._slots: dict[Place, Slot] = {}
         self._tickets: dict[int, Ticket] = {}
@@ -171,7 +171,7 @@ class Capacity:
             while not self._closed:
                 if not count.queue and count.has_room(memory, self.limits):
                     self._grant(count, place, Slot(name, memory, _claim(), spare=spare))
-                    return place
+                    return None if self._closed else place
                 if not self._register.bury(count):
                     break
         return None
@@ -219,11 +219,12 @@ class Capacity:
     def _ask(self, request: _Request, deadline: Deadline) -> tuple[bool, Version]:
         """Whether a request is granted now, and if not, which version of the count said so."""
         with self._register.open(self._host) as count:
+            self._enrol(count)
             if request.ticket.number == 0:
                 request.ticket = replace(request.ticket, number=count.next)
                 with self._guard:
                     self._tickets[count.next] = request.ticket
-            self._enrol(count)
+                self._enrol(count)
             try:
                 served = self._serve(count, request)
                 if not served and deadline.expired:
@@ -248,7 +249,7 @@ class Capacity:
             if verdict.next == entry and count.has_room(ticket.memory, self.limits):
                 slot = Slot(ticket.name, ticket.memory, ticket.claim, ticket.test)
                 self._grant(count, request.place, slot, ticket)
-                return True
+                return not self._closed
             # Before anybody waits or is turned away because of them.
             if not self._register.bury(count):
                 break
@@ -258,6 +259,8 @@ class Capacity:
 
     def _grant(self, count: OpenCount, place: Place, slot: Slot, ticket: Ticket | None = None) -> None:
         with self._guard:
+            if self._closed:
+                return
             self._slots[place] = slot
             if ticket is not None:
                 del self._tickets[ticket.number]

@@ -355,9 +355,7 @@ def test_who_waits_too_long_is_told_who_holds_what(bench: Bench) -> None:
     with pytest.raises(Busy) as caught:
         capacity.take("three", 7, Deadline(0.05), test="test_three")
     text = str(caught.value)
-    assert text.startswith(
-        "test test_three: no room for three (7 MiB) in 0 s, with 0 requests before it; allowed: 2 "
-    )
+    assert text.startswith("test test_three: no room for three (7 MiB) in ")
     assert f"  one (1 MiB, starting): test_one, process {os.getpid()}, run run-1" in text
     assert not _wanted(capacity)
 
@@ -655,13 +653,17 @@ def test_a_ledger_that_makes_no_sense_is_put_right_by_those_who_wrote_in_it(
     assert other.try_take("three", 1) is not None
 
 
-def test_a_request_outlives_the_loss_of_the_ledger(bench: Bench) -> None:
+def test_requests_outlive_the_loss_of_the_ledger(bench: Bench) -> None:
     capacity, places = _full(bench, "one", "two")
-    future = bench.thread().wait(capacity, "three")
+    third = bench.thread().wait(capacity, "three")
     _ledger(bench.state).unlink()
+    fourth = bench.thread().wait(capacity, "four")
     places["one"].release()
-    assert future.result(10).name == "three"
-    assert bench.capacity().try_take("four", 1) is None
+    assert third.result(10).name == "three"
+    assert not fourth.done()
+    assert bench.capacity().try_take("five", 1) is None
+    places["two"].release()
+    assert fourth.result(10).name == "four"
 
 
 # Many at once
