@@ -170,8 +170,8 @@ class Capacity:
             self._enrol(count)
             while not self._closed:
                 if not count.queue and count.has_room(memory, self.limits):
-                    self._grant(count, place, Slot(name, memory, _claim(), spare=spare))
-                    return None if self._closed else place
+                    granted = self._grant(count, place, Slot(name, memory, _claim(), spare=spare))
+                    return place if granted else None
                 if not self._register.bury(count):
                     break
         return None
@@ -248,8 +248,7 @@ class Capacity:
             verdict = count.verdict()
             if verdict.next == entry and count.has_room(ticket.memory, self.limits):
                 slot = Slot(ticket.name, ticket.memory, ticket.claim, ticket.test)
-                self._grant(count, request.place, slot, ticket)
-                return not self._closed
+                return self._grant(count, request.place, slot, ticket)
             # Before anybody waits or is turned away because of them.
             if not self._register.bury(count):
                 break
@@ -257,14 +256,16 @@ class Capacity:
             raise CapacityExceeded(stuck(count, entry))
         return False
 
-    def _grant(self, count: OpenCount, place: Place, slot: Slot, ticket: Ticket | None = None) -> None:
+    def _grant(self, count: OpenCount, place: Place, slot: Slot, ticket: Ticket | None = None) -> bool:
+        """Write a place down, instead of the ticket that waited for it; not if this was closed meanwhile."""
         with self._guard:
             if self._closed:
-                return
+                return False
             self._slots[place] = slot
             if ticket is not None:
                 del self._tickets[ticket.number]
         self._enrol(count)
+        return True
 
     def _drop(self, request: _Request) -> None:
         with self._guard:

@@ -18,7 +18,7 @@ from pytest_vbox.machines import Machine, VirtualBoxHost
 from pytest_vbox.machines.errors import BootError, HardwareRefused, MachineError
 from pytest_vbox.machines.provision import ProvisionError
 from pytest_vbox.models import ModelError
-from pytest_vbox.ownership import Busy
+from pytest_vbox.ownership import Busy, CapacityExceeded
 from pytest_vbox.service import VirtualBoxNotFound, VirtualBoxUnusable
 from pytest_vbox.settings import SettingsError
 
@@ -29,6 +29,7 @@ ERRORS: set[type[Exception]] = {
     *(kind for kind in vars(guest).values() if isinstance(kind, type) and issubclass(kind, guest.GuestError)),
     BootError,
     Busy,
+    CapacityExceeded,
     HardwareRefused,
     ImageError,
     MachineError,
