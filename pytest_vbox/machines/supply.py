@@ -164,11 +164,14 @@ class Supply:
             # What is parked goes, for as long as there is need to wait.
             with self._journal.waiting("a free place"):
                 place = self._capacity().take(
-                    plan.name, memory, Deadline(_PATIENCE), test=test, on_wait=self.pool.give_up
+                    plan.name, memory, Deadline(_PATIENCE), test=test, on_wait=self._make_room
                 )
         place.assign(test)
         self._journal.came()
         return place
+
+    def _make_room(self) -> None:
+        self.pool.give_up()
 
     # Starting again
 

@@ -1,4 +1,4 @@
-"""What belongs to whom: the ledger of things a run made, and locks that hold over all workers and runs.
+"""What belongs to whom: the ledger of things a run made, locks and counts that hold over all workers and runs.
 
 Knows nothing of images and hardware models.
 """

@@ -119,7 +119,7 @@ def test_asking_for_three_machines_where_two_are_allowed_is_an_error_that_explai
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [
-            "*CapacityExceeded: *test_three asks for one more machine, and at most 2 are allowed at once *",
+            "*CapacityExceeded: *test_three asks for a third machine, and at most 2*",
         ]
     )
 
