@@ -128,46 +128,46 @@ def vbox_host(
 
 
 @pytest.fixture
-def vbox_machine(request: pytest.FixtureRequest, vbox_host: VirtualBoxHost) -> Iterator[MachineFactory]:
+def vbox_machine(request: pytest.FixtureRequest) -> Iterator[MachineFactory]:
     """A factory of machines: ``vm = vbox_machine(image="ubuntu-1204-64", profile="medium")``.
 
     Each call clones another machine from the image, boots it and waits for SSH; all of them are gone after the
     test. Without arguments it uses ``--vbox-image`` and ``--vbox-profile``. Instead of names it takes what is
     wanted: ``vbox_machine(image={"os_family": "ubuntu", "os_version": ">=22.04"}, profile={"min_cpus": 2})``.
     """
-    with machines_for(request, vbox_host) as factory:
+    with machines_for(request) as factory:
         yield factory
 
 
 @pytest.fixture(scope="class")
-def class_vbox_machine(request: pytest.FixtureRequest, vbox_host: VirtualBoxHost) -> Iterator[MachineFactory]:
+def class_vbox_machine(request: pytest.FixtureRequest) -> Iterator[MachineFactory]:
     """Like ``vbox_machine``, for machines that live as long as the test class."""
-    with machines_for(request, vbox_host) as factory:
+    with machines_for(request) as factory:
         yield factory
 
 
 @pytest.fixture(scope="module")
-def module_vbox_machine(request: pytest.FixtureRequest, vbox_host: VirtualBoxHost) -> Iterator[MachineFactory]:
+def module_vbox_machine(request: pytest.FixtureRequest) -> Iterator[MachineFactory]:
     """Like ``vbox_machine``, for machines that live as long as the module."""
-    with machines_for(request, vbox_host) as factory:
+    with machines_for(request) as factory:
         yield factory
 
 
 @pytest.fixture(scope="package")
-def package_vbox_machine(request: pytest.FixtureRequest, vbox_host: VirtualBoxHost) -> Iterator[MachineFactory]:
+def package_vbox_machine(request: pytest.FixtureRequest) -> Iterator[MachineFactory]:
     """Like ``vbox_machine``, for use in fixtures of the scope ``package``.
 
     A package, for pytest, is the one that a fixture is defined in. This one is defined in a plugin, so its
     machines live until the end of the run.
     """
-    with machines_for(request, vbox_host) as factory:
+    with machines_for(request) as factory:
         yield factory
 
 
 @pytest.fixture(scope="session")
-def session_vbox_machine(request: pytest.FixtureRequest, vbox_host: VirtualBoxHost) -> Iterator[MachineFactory]:
+def session_vbox_machine(request: pytest.FixtureRequest) -> Iterator[MachineFactory]:
     """Like ``vbox_machine``, for machines that live until the end; with pytest-xdist, of each worker."""
-    with machines_for(request, vbox_host) as factory:
+    with machines_for(request) as factory:
         yield factory
 
 
@@ -239,11 +239,15 @@ def reset_before(item: pytest.Item) -> None:
 
 
 @contextmanager
-def machines_for(request: pytest.FixtureRequest, host: VirtualBoxHost) -> Iterator[MachineFactory]:
+def machines_for(request: pytest.FixtureRequest) -> Iterator[MachineFactory]:
     """A factory whose machines are gone (or kept, if they are to be) at the end of the block.
+
+    The host is asked for only now, and not as an argument of the fixture: pytest goes through all that a test's
+    fixtures ask for at its collection, which took a quarter of the collection's time.
 
     Whatever goes wrong while they are removed becomes a warning: it does not mask the test's own result.
     """
+    host: VirtualBoxHost = request.getfixturevalue("vbox_host")
     made: list[Machine] = []
     name_of_factory = str(request.fixturename)
 

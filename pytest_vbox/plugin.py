@@ -62,6 +62,8 @@ __all__ = [
 
 #: What the processes of the run told of their machines.
 _TOLD = pytest.StashKey[list[dict[str, Any]]]()
+#: The marker that every test with a machine gets; made once, for it takes a while.
+_MARK = pytest.StashKey[pytest.MarkDecorator]()
 _MARKER = (
     "vbox(*, image=None, profile=None, name=None, hardware=None, reset=None, start=True, boot_timeout=None): "
     "describe the machine of the `vbox` fixture; reset='each' resets machines of wider scope before every test. "
@@ -100,6 +102,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARKER)
+    config.stash[_MARK] = pytest.mark.vbox
     try:
         config.stash[SETTINGS] = vbox_settings_module.load(
             command_line={option.name: config.getoption(f"vbox_{option.name}", None) for option in OPTIONS},
@@ -160,7 +163,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     if MACHINE_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
         return
     # At the end, so that a marker of the test's own stays the closest one.
-    item.add_marker(pytest.mark.vbox)
+    item.add_marker(item.config.stash[_MARK])
     if item.config.stash[SETTINGS].mode is Mode.OFF:
         item.add_marker(pytest.mark.skip(reason="machine tests are switched off (--vbox=off)"))
 
