@@ -137,6 +137,7 @@ class Boot:
         )
 
     def _check_alive(self) -> None:
+        self._context.check_wanted()
         state = self._machine.state
         if state not in power.RUNNING | {MachineState.STARTING, MachineState.RESTORING}:
             raise MachineError(_WENT_OFF.format(state))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from pytest_vbox.machines.run_key import RunKey
 from pytest_vbox.models import Image
 from pytest_vbox.records import Journal
 from pytest_vbox.virtualbox import Machine, WebSession
+
+
+class NotWanted(Exception):
+    """The run ends before a machine was made ready for it."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,7 @@ class Context:
         ssh_key: A private key to log in with instead of the images' own.
         run_key: The run's own key, for guests that are told of it by cloud-init.
         journal: Is told what is waited for, and how machines came.
+        ending: Set when nobody wants another machine any more.
     """
 
     session: WebSession
@@ -36,6 +42,16 @@ class Context:
     ssh_key: Path | None = None
     run_key: RunKey | None = None
     journal: Journal = field(default_factory=Journal)
+    ending: threading.Event = field(default_factory=threading.Event)
+
+    def check_wanted(self) -> None:
+        """See that somebody still wants what is being made in the background.
+
+        Raises:
+            NotWanted: The run ends.
+        """
+        if self.ending.is_set():
+            raise NotWanted
 
     @property
     def bind(self) -> str:

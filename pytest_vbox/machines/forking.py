@@ -135,7 +135,12 @@ class Forker:
             return found
         # Whoever makes it waits for nothing but its boot.
         deadline = Deadline(2 * plan.boot_timeout + _SNAPSHOT)
-        golden = self._golden.ready(key, deadline, lambda: self._golden_machine(plan, key, place))
+        golden = self._golden.ready(
+            key,
+            deadline,
+            lambda: self._golden_machine(plan, key, place),
+            on_wait=self._context.check_wanted,
+        )
         self._golden.remove_outdated(golden)
         self._trim()
         return golden

@@ -149,6 +149,7 @@ class GoldenMachines:
         make: Callable[[], AbstractContextManager[tuple[Machine, Golden]]],
         *,
         tries: int = _TRIES,
+        on_wait: Callable[[], None] = lambda: None,
     ) -> Golden:
         """The golden machine of a key; made now, by one of all workers and runs, if there is none.
 
@@ -157,6 +158,7 @@ class GoldenMachines:
             deadline: For how long to wait for another that makes it.
             make: Boots the machine and says what it is; after an error in the block, it takes it away again.
             tries: How often it is tried in this run.
+            on_wait: Called now and then while another is at it; what it raises ends the wait.
 
         Raises:
             BootError: It did not come up, now or for another worker of this run.
@@ -167,7 +169,7 @@ class GoldenMachines:
         if found is not None:
             return found
         asked = time.time()
-        lock = held(self._state, f"golden {self.platform.identity} {key}", deadline)
+        lock = held(self._state, f"golden {self.platform.identity} {key}", deadline, on_wait)
         try:
             with self._journal.waiting("a golden machine"):
                 lock.__enter__()

@@ -298,6 +298,7 @@ class VirtualBoxHost:
         Raises:
             VirtualBoxError: A machine could not be removed (the first; the others were tried too).
         """
+        self.context.ending.set()
         for machine in self.machines:
             self.discard(machine)
         self._supply.close()

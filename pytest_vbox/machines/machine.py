@@ -196,8 +196,10 @@ class Machine(Body):
             self._place = self._steward.take_place(self._plan)
         boot = self._new_boot()
         self._phases = boot.phases
-        self._keep(boot.start())
-        self._place.started()
+        try:
+            self._keep(boot.start())
+        finally:
+            self._place.started()
         self._untouched = False
         if saved:
             self._settle_first()

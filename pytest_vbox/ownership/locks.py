@@ -6,7 +6,7 @@ import hashlib
 import random
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,13 +28,16 @@ class Busy(TimeoutError):
 
 
 @contextmanager
-def held(folder: Path, name: str, deadline: Deadline) -> Iterator[None]:
+def held(
+    folder: Path, name: str, deadline: Deadline, on_wait: Callable[[], None] = lambda: None
+) -> Iterator[None]:
     """Hold a named lock for the length of the block.
 
     Args:
         folder: The state folder.
         name: What the lock is for; any text.
         deadline: For how long to wait for it.
+        on_wait: Called now and then meanwhile; what it raises ends the wait.
 
     Raises:
         Busy: Somebody else held it until the deadline.
@@ -46,6 +49,7 @@ def held(folder: Path, name: str, deadline: Deadline) -> Iterator[None]:
             lock.acquire(timeout=deadline.at_most(_SLICE), poll_interval=0.02)
             break
         except Timeout:
+            on_wait()
             if deadline.expired:
                 raise Busy(
                     f"{name}: another process held the lock {lock.lock_file} for {deadline.elapsed:.0f} s"

@@ -107,7 +107,7 @@ def run_until(
     with (
         output.open("w", encoding="utf-8") as file,
         subprocess.Popen(
-            [sys.executable, "-m", "pytest", "--vbox=require", "--vbox-prewarm=0"],
+            [sys.executable, "-m", "pytest", "--vbox=require"],
             cwd=suite.path,
             stdin=subprocess.DEVNULL,
             stdout=file,
@@ -133,13 +133,21 @@ def never_ready(suite: pytest.Pytester, name: str) -> None:
     (folder / "deaf.yaml").write_text(f"images: {{{name}: {{extends: tiny, ssh_port: 9}}}}")
 
 
-def test_ctrl_c_in_the_middle_of_a_boot_leaves_nothing(suite: pytest.Pytester, vbox_host: VirtualBoxHost) -> None:
-    never_ready(suite, "interrupted")
-    suite.makepyfile("def test_it(vbox_machine): vbox_machine(image='interrupted')")
-    with run_until(suite, vbox_host, lambda: _is_running(vbox_host, "interrupted")) as run:
+@pytest.mark.parametrize("where", ["of-its-own", "in-the-background"])
+def test_ctrl_c_in_the_middle_of_a_boot_leaves_nothing(
+    where: str, suite: pytest.Pytester, vbox_host: VirtualBoxHost
+) -> None:
+    image = f"interrupted-{where}"
+    never_ready(suite, image)
+    if where == "of-its-own":
+        suite.makepyfile(f"def test_it(vbox_machine): vbox_machine(image={image!r})")
+    else:
+        # What a marker says is made ready before it is asked for.
+        suite.makepyfile(f"import pytest\n@pytest.mark.vbox(image={image!r})\ndef test_it(vbox): pass")
+    with run_until(suite, vbox_host, lambda: _is_running(vbox_host, image)) as run:
         run.send_signal(signal.SIGINT)
         assert run.wait(60) == pytest.ExitCode.INTERRUPTED, (suite.path / "output.txt").read_text()
-    assert not [name for name in names_of_ours(vbox_host) if "interrupted" in name]
+    assert not [name for name in names_of_ours(vbox_host) if image in name]
 
 
 @pytest.mark.parametrize("way", ["the next run", "pytest-vbox gc"])
@@ -161,7 +169,8 @@ def test_what_a_killed_run_left_is_removed(
         suite.runpytest_subprocess("--vbox=require").assert_outcomes(passed=1)
     else:
         result = suite.run(Path(sys.executable).parent / "pytest-vbox", "gc")
-        result.stdout.fnmatch_lines([f"removed {left[0]}", "1 machine(s) removed"])
+        # The pool may have been making another one.
+        result.stdout.fnmatch_lines_random([f"removed {left[0]}", "? machine(s) removed"])
     assert not [name for name in names_of_ours(vbox_host) if image in name]
     assert not folder.exists()
 
