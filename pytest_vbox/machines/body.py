@@ -72,6 +72,8 @@ class Body:
         self._connection: Connection | None = None
         self._host_key: str | None = None
         self._phases: dict[str, float] = {}
+        # The seconds that parts of its making took, before its first start.
+        self._made: dict[str, float] = {}
         # Its share of what all machines of the host may take, from its first start on.
         self._place = place
         # What it was forked from, and may go back to.

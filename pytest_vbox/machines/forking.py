@@ -113,7 +113,7 @@ class Forker:
             made = timed("clone", lambda: self._maker.fork(plan, golden))
         machine = self._household.machine(made, place)
         if seconds > _WORTH_TELLING:
-            machine._phases["golden"] = seconds
+            machine._made["golden"] = seconds
         try:
             machine.start()
             for number, step in enumerate(plan.model.image.on_fork, start=1):

@@ -194,11 +194,12 @@ class Machine(Body):
                 self._now_untouched()
         if self._place is None:
             self._place = self._steward.take_place(self._plan)
-        boot = self._new_boot()
-        self._phases = boot.phases
+        boot, made = self._new_boot(), self._made
+        self._made = {}
         try:
             self._keep(boot.start())
         finally:
+            self._phases = made | boot.phases
             self._place.started()
         self._untouched = False
         if saved:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Final
 
@@ -25,7 +25,7 @@ from pytest_vbox.models import MachineModel
 from pytest_vbox.ownership import Capacity, Ledger, Place
 from pytest_vbox.records import Record, Way
 from pytest_vbox.settings import Keep, Reset, Settings
-from pytest_vbox.virtualbox.errors import VirtualBoxError
+from pytest_vbox.virtualbox.errors import ObjectNotFound, VirtualBoxError
 
 logger = logging.getLogger(__name__)
 
@@ -141,6 +141,10 @@ class Supply:
         self._journal.came()
         try:
             machine = self._forker.fork(plan, key, place)
+        except NoGolden as error:
+            self._release(place)
+            self._hopeless[key] = str(error)
+            return None
         except BaseException:
             self._release(place)
             raise
@@ -185,7 +189,9 @@ class Supply:
         # The same name, UUID and ports, for whoever has written them down.
         removal.remove(self._session, plan.id, local=self._context.local)
         if mode is Reset.LIVE and machine._origin is not None:
-            return self._maker.fork(plan, machine._origin, machine._forwards)
+            # Nothing stood on its origin any more, so somebody may have taken that away.
+            with suppress(ObjectNotFound):
+                return self._maker.fork(plan, machine._origin, machine._forwards)
         return self._maker.cold(plan, machine._forwards)
 
     def was_reset(self, machine: Machine, seconds: float) -> None:
@@ -268,18 +274,14 @@ class Supply:
         self.pool.close()
         self._disposal.close()
 
-    # Inside
+    # For those who fork
 
     def machine(self, made: tuple[Built, dict[str, float]], place: Place | None) -> Machine:
+        """A machine of what was made, with the seconds that took."""
         built, phases = made
         machine = Machine(self._context, built, self, place)
-        machine._phases.update(phases)
+        machine._made.update(phases)
         return machine
-
-    def _release(self, place: Place | None) -> None:
-        if place is not None:
-            place.release()
-            self._journal.went()
 
     def part_with(self, machine: Machine, error: BaseException) -> None:
         """Take a machine away that did not come up, unless it is to be kept; the error stays what is told."""
@@ -289,6 +291,7 @@ class Supply:
             self.remove_after(machine, error)
 
     def remove_after(self, machine: Machine, error: BaseException) -> None:
+        """Take a machine away after something failed, which stays what is told."""
         with noting(error, machine.name):
             self.remove(machine)
 
@@ -299,6 +302,13 @@ class Supply:
         removal.remove(self._session, plan.id, local=self._context.local)
         machine._forwards.release()
         self._ledger.strike(plan.id)
+
+    # Inside
+
+    def _release(self, place: Place | None) -> None:
+        if place is not None:
+            place.release()
+            self._journal.went()
 
     def _unforked(self, plan: Plan, reason: str, place: Place | None = None) -> tuple[Machine, Way]:
         model = plan.model
