@@ -330,7 +330,8 @@ class VirtualBoxHost:
         timeout = boot_timeout or model.image.boot_timeout or self.settings.boot_timeout
         wish = name or model.hardware.name or test.rpartition("::")[2] or model.image_name
         model = environment.fit(self.api, model, self.capacity, local=self.local)
-        model = replace(model, image=self._maker.image_with_disk(model.image, self.report))
+        with self.journal.doing(f"the disk of the image {model.image_name}"):
+            model = replace(model, image=self._maker.image_with_disk(model.image, self.report))
         if model.image.provision:
             model = self._provisioned(model, timeout, test)
         # Only now, since a box may have brought its own.
@@ -364,7 +365,8 @@ class VirtualBoxHost:
             with self._supply.parting_with(machine):
                 yield machine
 
-        disk = self._provision.disk(model, disk_of(model.image), timeout, make)
+        with self.journal.doing(f"the provisioning of the image {model.image_name}"):
+            disk = self._provision.disk(model, disk_of(model.image), timeout, make)
         return replace(model, image=model.image.model_copy(update={"disk": disk, "provision": ()}))
 
     def _forget(self, machine: Machine) -> None:
