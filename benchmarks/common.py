@@ -256,7 +256,7 @@ def phases_table(results: Mapping[str, Sequence[Mapping[str, float]]], phases: S
     lines = [f"{'median, ms':16}" + "".join(f"{way:>{widths[way]}}" for way in results)]
     for phase in phases:
         cells = []
-        for way, runs in results.items():
+        for runs in results.values():
             there = any(phase in run for run in runs)
             cells.append(f"{median_of(runs, phase):.0f}" if there else "")
         lines.append(

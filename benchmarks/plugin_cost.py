@@ -2,7 +2,8 @@
 
     python -m benchmarks.plugin_cost [--runs N] [--quick]
 
-Collecting 1000 tests that use `vbox_machine`, with the plugin and without it, in turn; and importing and
+Collecting 1000 tests that use `vbox_machine`: with the plugin, without it, and without it but with a bare fixture
+of that name (which tells what is pytest's own), in turn; and importing and
 registering the plugin, in a run that has no machine test.
 """
 
@@ -10,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.common import Options, about, clean_environment, save, warn_if_busy
+from benchmarks.common import Options, about, clean_environment, median_of, save, warn_if_busy
 
 TESTS: Final = 1000
 _FILES: Final = 20
@@ -49,13 +49,25 @@ took = {}
 
 def pytest_plugin_registered(plugin):
     if getattr(plugin, "__name__", "") == "pytest_vbox.plugin" and not took:
-        took.update(wall=(time.perf_counter() - begun[0][0]) * 1000, cpu=(time.process_time() - begun[0][1]) * 1000)
+        took["wall"] = (time.perf_counter() - begun[0][0]) * 1000
+        took["cpu"] = (time.process_time() - begun[0][1]) * 1000
 
 
 def pytest_unconfigure():
     heavy = [name for name in ("zeep", "paramiko", "pydantic", "yaml", "lxml", "requests") if name in sys.modules]
     with open(os.environ["BENCH_FILE"], "w") as file:
         json.dump({**took, "imported": heavy}, file)
+"""
+
+
+# A fixture that is there and needs nothing: finding it is pytest's work, which no plugin can avoid.
+_BARE: Final = """
+import pytest
+
+
+@pytest.fixture
+def vbox_machine():
+    return None
 """
 
 
@@ -76,6 +88,7 @@ def measure(options: Options) -> None:
 def _suite(folder: Path) -> Path:
     folder.mkdir()
     (folder / "pytest.ini").write_text("[pytest]\n")
+    (folder / "bench_bare.py").write_text(_BARE)
     per_file = TESTS // _FILES
     for number in range(_FILES):
         tests = "".join(
@@ -96,6 +109,7 @@ def _plain(folder: Path) -> Path:
 
 def _collections(folder: Path, runs: int) -> dict[str, list[dict[str, float]]]:
     ways: dict[str, list[str]] = {"with": [], "without": ["-p", "no:vbox"]}
+    ways["bare fixture"] = [*ways["without"], "-p", "bench_bare"]
     times: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
     # One of each that does not count: pytest writes its caches of rewritten modules.
     for number in range(-1, runs):
@@ -114,7 +128,7 @@ def _timed(command: Sequence[str], folder: Path) -> dict[str, float]:
     output = folder / "output.txt"
     with output.open("w") as file:
         started = time.perf_counter()
-        process = subprocess.Popen(command, cwd=folder, env=clean_environment(), stdout=file, stderr=file)
+        process = subprocess.Popen(command, cwd=folder, env=_environment(folder), stdout=file, stderr=file)
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -125,8 +139,7 @@ def _timed(command: Sequence[str], folder: Path) -> dict[str, float]:
 
 def _imports(folder: Path, runs: int) -> list[dict[str, Any]]:
     told = folder / "told.json"
-    environ = clean_environment(BENCH_FILE=str(told))
-    environ["PYTHONPATH"] = os.pathsep.join((str(folder), environ["PYTHONPATH"]))
+    environ = _environment(folder) | {"BENCH_FILE": str(told)}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "bench_timer"]
     found = []
     for number in range(runs + 1):
@@ -136,18 +149,23 @@ def _imports(folder: Path, runs: int) -> list[dict[str, Any]]:
     return found
 
 
+def _environment(folder: Path) -> dict[str, str]:
+    environ = clean_environment()
+    return environ | {"PYTHONPATH": os.pathsep.join((str(folder), environ["PYTHONPATH"]))}
+
+
 def summary(document: Mapping[str, Any]) -> list[str]:
     """What was measured, in a few lines."""
     lines = []
     for kind, name in (("wall", "on the clock"), ("cpu", "of a processor")):
-        ours, none = (
-            statistics.median(run[kind] for run in document["collect"][way]) for way in ("with", "without")
+        ours, none, bare = (
+            median_of(document["collect"][way], kind) for way in ("with", "without", "bare fixture")
         )
         lines.append(
             f"collecting {document['tests']} tests, {name}: {ours:.0f} ms with the plugin, {none:.0f} ms without "
-            f"({ours / none - 1:+.1%})"
+            f"({ours / none - 1:+.1%}), {bare:.0f} ms with a bare fixture"
         )
-    wall = statistics.median(run["wall"] for run in document["import"])
+    wall = median_of(document["import"], "wall")
     imported = sorted({name for run in document["import"] for name in run["imported"]})
     lines.append(
         f"importing and registering the plugin: {wall:.1f} ms; also imported: {', '.join(imported) or 'none'}"

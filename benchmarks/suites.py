@@ -24,6 +24,7 @@ from benchmarks.common import (
     locations_of_children,
     run_to_end,
 )
+from pytest_vbox.virtualbox.errors import VirtualBoxError
 
 # What a test sees is noted by fixtures around the plugin's: `ended` is set up before `vbox_machine` and
 # finalised after it, `machines` the other way round, so the time between is that of its finalisation.
@@ -221,6 +222,7 @@ class _Watch:
 
     def __init__(self, bench: Bench | None) -> None:
         self.peak = 0
+        self._error: VirtualBoxError | None = None
         self._bench = bench
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
@@ -236,8 +238,16 @@ class _Watch:
         self._over.set()
         if self._bench is not None:
             self._thread.join()
+        if self._error is not None and error is None:
+            raise self._error
 
     def _look(self) -> None:
+        try:
+            self._count()
+        except VirtualBoxError as error:
+            self._error = error
+
+    def _count(self) -> None:
         assert self._bench is not None
         while not self._over.wait(_LOOK):
             machines = self._bench.host.api.machines_by_groups([GROUP_OF_TESTS])
