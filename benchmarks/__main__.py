@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(text_table(figures(results)))
     if options.results == RESULTS:
         page.write()
-    if {"fork", "suite"} <= results.keys():
+    if page.can_be_drawn(results):
         plot.draw(results, plot.PICTURE if options.results == RESULTS else options.results / "benchmark.png")
     if failed:
         print(f"could not be run: {', '.join(failed)}")

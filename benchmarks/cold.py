@@ -8,9 +8,6 @@ compared is what each way adds; how long the guest itself boots is shown, but is
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Mapping, Sequence
-
 import pytest_vbox
 from benchmarks import raw as raw_calls
 from benchmarks import scripts
@@ -18,8 +15,6 @@ from benchmarks.common import Bench, Clock, Options, Phases, about, bench, phase
 from pytest_vbox import guest
 
 PHASES = ("connect", "create", "launch", "boot + SSH", "run", "teardown")
-#: What each way does itself; the rest is the guest.
-OWN = ("connect", "create", "launch", "teardown")
 
 
 def ours(shared: Bench) -> Phases:
@@ -76,11 +71,6 @@ def vboxmanage(shared: Bench) -> Phases:
     return {**clock.phases, **scripts.cold(shared)}
 
 
-def own_work(runs: Sequence[Mapping[str, float]]) -> float:
-    """The median of what a way does itself, in milliseconds."""
-    return statistics.median(sum(run[phase] for phase in OWN) for run in runs)
-
-
 def measure(options: Options) -> None:
     """Measure, print and save."""
     warn_if_busy()
@@ -98,8 +88,6 @@ def measure(options: Options) -> None:
             print(f"cold: run {number + 1} of {options.runs} done", flush=True)
     save(options, "cold", {"about": described, "milliseconds": results})
     print(phases_table(results, PHASES))
-    for way, runs in results.items():
-        print(f"own work of {way}: {own_work(runs):.0f} ms")
 
 
 if __name__ == "__main__":

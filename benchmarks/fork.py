@@ -37,6 +37,8 @@ def fork(shared: Bench) -> Phases:
     with clock.phase("ready"):
         vm = shared.host.machine(shared.options.image, shared.options.profile)
     phases = {name: seconds * 1000 for name, seconds in vm.phases.items()}
+    # What the machine's own phases do not have is what was before its start.
+    phases.setdefault("clone", clock.phases["ready"] - sum(phases.values()))
     with clock.phase("run"):
         vm.run("true")
     with clock.phase("teardown"):

@@ -15,6 +15,11 @@ from benchmarks.figures import Results, duration, figures
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "explanation" / "performance.md"
 _MARKED: Final = re.compile(r"(<!-- (?P<what>[\w-]+), generated -->\n).*?(<!-- end -->)", re.DOTALL)
+_PICTURE: Final = (
+    "![Bars: where the time to a machine goes, for VBoxManage scripts, for a fork by raw calls, and for "
+    "pytest-vbox's forks and parked machines; and what a suite of short tests takes. The tables have the same figures]"
+    "(benchmark.png)"
+)
 #: How a machine's time is shown, by the phases of each way.
 WAYS: Final = {
     "VBoxManage": "VBoxManage script, cold boot",
@@ -32,8 +37,18 @@ SETUP: Final = {
 
 def updated(page: str, results: Results) -> str:
     """The page with everything between its marks made anew."""
-    parts = {"figures": figures_table, "phases": phases_table, "computer": computer}
+    parts = {"picture": picture, "figures": figures_table, "phases": phases_table, "computer": computer}
     return _MARKED.sub(lambda match: f"{match[1]}{parts[match['what']](results)}\n{match[3]}", page)
+
+
+def picture(results: Results) -> str:
+    """The picture, if there is what it is drawn from."""
+    return _PICTURE if can_be_drawn(results) else "There is no picture yet."
+
+
+def can_be_drawn(results: Results) -> bool:
+    """Whether there are the results that the picture is drawn from."""
+    return {"fork", "suite"} <= results.keys()
 
 
 def figures_table(results: Results) -> str:

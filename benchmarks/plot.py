@@ -6,12 +6,13 @@ Needs matplotlib: pip install -e '.[bench]'
 from __future__ import annotations
 
 import statistics
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from benchmarks.common import RESULTS, median_of, read_results
 from benchmarks.figures import Results, duration
-from benchmarks.page import PAGE, SETUP, WAYS
+from benchmarks.page import PAGE, SETUP, WAYS, can_be_drawn
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,4 +96,7 @@ def _suites(axes: Axes, results: Results) -> None:
 
 
 if __name__ == "__main__":
-    draw(read_results(RESULTS))
+    found = read_results(RESULTS)
+    if not can_be_drawn(found):
+        sys.exit(f"there are no results of benchmarks.fork and benchmarks.suite in {RESULTS}; run them first")
+    draw(found)

@@ -151,7 +151,8 @@ def _imports(folder: Path, runs: int) -> list[dict[str, Any]]:
 
 def _environment(folder: Path) -> dict[str, str]:
     environ = clean_environment()
-    return environ | {"PYTHONPATH": os.pathsep.join((str(folder), environ["PYTHONPATH"]))}
+    # Sets are in the same order each time, so that each run does the same.
+    return environ | {"PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join((str(folder), environ["PYTHONPATH"]))}
 
 
 def summary(document: Mapping[str, Any]) -> list[str]:
