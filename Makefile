@@ -28,8 +28,8 @@ unit: $(VENV)/ready
 machine-tests: $(VENV)/ready
 	tools/with-virtualbox $(PYTHON) -m pytest tests/integration examples --vbox=require -n $(WORKERS) --durations=10
 
-bench: $(VENV)/ready ## the phases of a machine's life, beside the raw API calls and a VBoxManage script
-	tools/with-virtualbox $(PYTHON) benchmarks/cold.py
+bench: $(VENV)/bench ## all figures, beside raw API calls and VBoxManage scripts; BENCH="--quick" to try it
+	tools/with-virtualbox $(PYTHON) -m benchmarks $(BENCH)
 
 rig: ## real VirtualBox without a kernel module; prints the file to source
 	@tools/rig/rig up
@@ -39,6 +39,10 @@ rig-down: ## end what `make rig` started
 
 clean: ## remove what the other targets made in this folder
 	rm -rf $(VENV) .tox build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .pytest_vbox
+
+$(VENV)/bench: $(VENV)/ready
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	touch $@
 
 $(VENV)/ready: pyproject.toml tools/make-venv
 	tools/make-venv $(VENV)
