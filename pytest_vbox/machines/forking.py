@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from pytest_vbox.machines.steps import run_step
 from pytest_vbox.ownership import Ledger, Place
 from pytest_vbox.records import Way
 from pytest_vbox.virtualbox.errors import ObjectNotFound, VirtualBoxError
+
+logger = logging.getLogger(__name__)
 
 # Seconds for a snapshot of a machine with much memory, on a slow disk.
 _SNAPSHOT: Final = 300.0
@@ -141,8 +144,12 @@ class Forker:
             lambda: self._golden_machine(plan, key, place),
             on_wait=self._context.check_wanted,
         )
-        self._golden.remove_outdated(golden)
-        self._trim()
+        try:
+            self._golden.remove_outdated(golden)
+            self._trim()
+        except (OSError, VirtualBoxError):
+            # Others may be at the same; what is left over does not keep anybody from a machine.
+            logger.warning("could not tidy what is kept for later runs", exc_info=True)
         return golden
 
     @contextmanager

@@ -113,8 +113,12 @@ class GoldenMachines:
     def in_use(self, golden: Golden) -> bool:
         """Whether machines stand on it."""
         for _ in range(2):
-            with suppress(AccessDenied, InvalidObjectReference):  # a fork that went while we looked
+            try:
                 return self._has_children(self._session.virtualbox.find_machine(golden.id))
+            except ObjectNotFound:
+                return False
+            except (AccessDenied, InvalidObjectReference):  # a fork that went while we looked
+                continue
         return True
 
     def last_used(self, golden: Golden) -> datetime:

@@ -26,6 +26,7 @@ from pytest_vbox.models import Hardware, Image, MachineModel, ProvisionStep
 from pytest_vbox.ownership import held
 from pytest_vbox.virtualbox import Medium, VirtualBox
 from pytest_vbox.virtualbox.enums import AccessMode, DeviceType, MediumVariant
+from pytest_vbox.virtualbox.errors import VirtualBoxError
 
 _FORMAT: Final = 1  # of what is kept; a higher one makes everything anew
 # For a disk of some tens of gigabytes on a slow drive.
@@ -122,7 +123,10 @@ class Provisioned:
 
     def in_use(self, disk: ProvisionedDisk) -> bool:
         """Whether machines, golden ones too, stand on it."""
-        return self._bases.in_use(disk.path)
+        try:
+            return self._bases.in_use(disk.path)
+        except VirtualBoxError:
+            return True  # somebody is just taking it away, or using it
 
     def remove(self, disk: ProvisionedDisk) -> bool:
         """Take it away, unless machines stand on it. Returns whether it is gone."""
