@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Final, Self
+
+#: Seconds from which on somebody has waited.
+_WORTH_TELLING: Final = 0.01
 
 
 class Way(StrEnum):
@@ -140,8 +143,9 @@ class Journal:
             with self.doing(f"{what}{detail and f' ({detail})'}"):
                 yield
         finally:
-            waited = self._waited()
-            waited[what] = waited.get(what, 0.0) + time.monotonic() - started
+            seconds, waited = time.monotonic() - started, self._waited()
+            if seconds >= _WORTH_TELLING:
+                waited[what] = waited.get(what, 0.0) + seconds
 
     def take_waited(self) -> dict[str, float]:
         """What the calling thread has waited for since it was last asked."""

@@ -34,7 +34,7 @@ from pytest_vbox.guest.readiness import (
     wait_for_banner,
 )
 from pytest_vbox.guest.run import run, settle
-from pytest_vbox.guest.settle import Settling
+from pytest_vbox.guest.settle import Settling, find_tool
 from pytest_vbox.guest.shell import interact
 
 __all__ = [
@@ -62,6 +62,7 @@ __all__ = [
     "Settling",
     "WaitTimeout",
     "connect",
+    "find_tool",
     "get",
     "interact",
     "load_key",

@@ -7,6 +7,7 @@ or by a command of its own, where something else than a command comes first.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import struct
 import time
@@ -17,6 +18,11 @@ from typing import Final
 # makes its random numbers from a key that is drawn from the pool only once a minute, or when this asks for it.
 _RESEED: Final = 0x5207
 _SEED_BYTES: Final = 64
+_ASK: Final = {
+    "perl": f"perl -e 'open(F,\">/dev/urandom\") && ioctl(F,{_RESEED},0)'",
+    "python3": f'python3 -c \'import fcntl; fcntl.ioctl(open("/dev/urandom","w"),{_RESEED})\'',
+}
+_OUR_PROGRAM: Final = re.compile(r"(/dev/shm|/run|/tmp)/\.pytest-vbox-[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -28,12 +34,14 @@ class Settling:
         reseed: Give the kernel's random pool a seed of its own.
         hostname: The host name to set, or None to leave it.
         sudo_asks: Whether sudo wants a password for the user.
+        tool: What the guest has for it, as `find_tool` said; else it is looked for.
     """
 
     clock: bool = True
     reseed: bool = True
     hostname: str | None = None
     sudo_asks: bool = False
+    tool: str = ""
 
     def script(self) -> str:
         """For ``sh``, as root; with the time of this very moment. It never fails, and says nothing."""
@@ -41,7 +49,7 @@ class Settling:
         if self.clock:
             lines.append(_set_clock(time.time()))
         if self.reseed:
-            lines.append(_reseed(os.urandom(_SEED_BYTES)))
+            lines.append(_reseed(os.urandom(_SEED_BYTES), self.tool))
         if self.hostname is not None:
             name = shlex.quote(self.hostname)
             lines.append(f"hostname {name} || echo {name} >/proc/sys/kernel/hostname")
@@ -68,20 +76,34 @@ def _set_clock(now: float) -> str:
     return f"date -u -s @{round(now)} || date -u {written}"
 
 
-def _reseed(seed: bytes) -> str:
-    # Each program that is started costs a slow guest some 20 ms.
+def find_tool() -> str:
+    """A script, for ``sh`` as root, that prepares a guest for being asked to draw a new key.
+
+    It prints what to give as `Settling.tool`. Each program costs a slow guest some 40 ms, and a
+    guest with neither Perl nor Python needs one of its own: this leaves it there, in memory if it can, and it deletes
+    itself when it is run.
+    """
     return f"""\
+[ -d /proc/sys/kernel/random ] || exit 0
+command -v perl >/dev/null && echo perl && exit
+command -v python3 >/dev/null && echo python3 && exit
 umask 077
-[ -w /dev/urandom ] && printf '{_octal(seed)}' >/dev/urandom
-if [ ! -d /proc/sys/kernel/random ]; then :
-elif command -v perl; then perl -e 'open(F,">/dev/urandom") && ioctl(F,{_RESEED},0)'
-elif command -v python3; then python3 -c 'import fcntl; fcntl.ioctl(open("/dev/urandom","w"),{_RESEED})'
-else for folder in /dev/shm /run /tmp; do
+for folder in /dev/shm /run /tmp; do
 [ -w $folder ] || continue
 file=$folder/.pytest-vbox-$$
-printf '{_octal(_program())}' >"$file" && chmod 700 "$file" && "$file" && break
-rm -f "$file"
-done; fi"""
+printf '{_octal(_program())}' >"$file" && chmod 700 "$file" && echo "$file" && exit
+done"""
+
+
+def _reseed(seed: bytes, tool: str) -> str:
+    write = f"[ -w /dev/urandom ] && printf '{_octal(seed)}' >/dev/urandom"
+    if tool in _ASK:
+        return f"{write}\n{_ASK[tool]}"
+    # Nothing that a guest says is run but what we have left there.
+    if _OUR_PROGRAM.fullmatch(tool):
+        return f"{write}\n{tool}"
+    choices = "\n".join(f"{name}) {ask};;" for name, ask in _ASK.items())
+    return f'{write}\ntool=$({find_tool()})\ncase $tool in\n{choices}\n/*) "$tool";;\nesac'
 
 
 def _octal(data: bytes) -> str:

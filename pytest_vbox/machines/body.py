@@ -116,7 +116,7 @@ class Body:
     def _is_now(self, built: Built) -> None:
         """It is another machine in VirtualBox now, or the same one with another disk."""
         self._plan, self.api, self._forwards, origin = built
-        self._forked = origin is not None
+        self._forked = self._fresh = origin is not None
         self._origin = origin or self._origin
         # Whether its disk is as the image has it; cloud-init is at work in the boot after that.
         self._untouched = origin is None
@@ -145,7 +145,10 @@ class Body:
         asks = self._origin.sudo_asks if self._origin is not None else login.password_for_sudo is not None
         named = self._plan.model.image.set_hostname and reseed
         hostname = host_name(self._plan.name) if named else None
-        self._connection.settle_first(Settling(reseed=reseed, hostname=hostname, sudo_asks=asks))
+        # What was left in the guest for it is used up after the first time.
+        tool = self._origin.tool if self._fresh and self._origin is not None else ""
+        self._fresh = False
+        self._connection.settle_first(Settling(reseed=reseed, hostname=hostname, sudo_asks=asks, tool=tool))
 
     def _settle(self) -> None:
         if self._connection is not None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from pytest_vbox.deadline import Deadline
+from pytest_vbox.guest import find_tool
 from pytest_vbox.machines.body import Built
 from pytest_vbox.machines.context import Context
 from pytest_vbox.machines.errors import BootError
@@ -190,6 +191,7 @@ class Forker:
             host_key=machine._host_key or "",
             private_key=str(plan.key) if own else None,
             sudo_asks=asks,
+            tool=machine.run(find_tool(), sudo=True, check=False).stdout.strip(),
             cold_seconds=seconds,
             ssh_seconds=machine.phases.get("ssh", 0.0),
         )

@@ -35,6 +35,7 @@ class Golden:
         host_key: What its SSH server shows.
         private_key: The key that logs in, where cloud-init was told of one that was made for it.
         sudo_asks: Whether sudo wants a password for the user.
+        tool: With what its guest's random pool gets a seed of its own (see `guest.find_tool`).
         cold_seconds: What it took from the start of its making until it was ready.
         ssh_seconds: What its SSH handshake took.
         made: When, as ISO 8601 in UTC.
@@ -52,6 +53,7 @@ class Golden:
     host_key: str
     private_key: str | None = None
     sudo_asks: bool = False
+    tool: str = ""
     cold_seconds: float = 0.0
     ssh_seconds: float = 0.0
     made: str = ""

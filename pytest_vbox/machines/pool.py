@@ -108,14 +108,14 @@ class Pool:
             if found is None and making is not None:
                 self._making.remove((wanted, making))
         ready = found is not None
+        # Before it is waited for, so that the one after it is begun as soon as there is a thread for it.
+        self._schedule()
         if found is None and making is not None:
             try:
                 found = self._result(making)
             except BaseException:
                 self._back(wanted, making)
                 raise
-        # Only now: what is made next must not be in the way of what is asked for.
-        self._schedule()
         if found is not None and not fits(found):
             self._supplier.discard(found)
             return None

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_vbox.guest import Settling
+from pytest_vbox.guest import Settling, find_tool
 from pytest_vbox.guest.script import compose
-from pytest_vbox.guest.settle import _program, _reseed
+from pytest_vbox.guest.settle import _program
 
 
 def test_the_clock_is_set_to_this_very_moment() -> None:
@@ -53,24 +53,42 @@ def test_it_comes_before_the_command_and_does_not_eat_its_input() -> None:
 @pytest.mark.skipif(
     sys.platform != "linux" or os.geteuid() != 0, reason="asks the kernel of this computer, as root"
 )
-@pytest.mark.parametrize("tools", ["perl", "python3", "neither"])
-def test_the_kernel_is_asked_for_a_new_key_whatever_the_guest_has(tools: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("has", ["perl", "python3", "neither"])
+def test_the_kernel_is_asked_for_a_new_key_whatever_the_guest_has(has: str, known: bool, tmp_path: Path) -> None:
     # It does no harm here: the pool has one more seed.
     folder = tmp_path / "bin"
     folder.mkdir()
-    for name in ("chmod", "rm"):
-        (folder / name).symlink_to(f"/bin/{name}")
+    (folder / "chmod").symlink_to("/bin/chmod")
     log = tmp_path / "log"
-    if tools != "neither":
-        (folder / tools).write_text(f'#!/bin/sh\necho "$@" >{log}\n')
-        (folder / tools).chmod(0o755)
-    done = subprocess.run(
-        ["/bin/sh", "-c", _reseed(b"seed")], env={"PATH": str(folder)}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert (
-        ("20999" in log.read_text()) if tools != "neither" else not list(Path("/dev/shm").glob(".pytest-vbox-*"))
-    )
+    if has != "neither":
+        (folder / has).write_text(f'#!/bin/sh\necho "$@" >{log}\n')
+        (folder / has).chmod(0o755)
+
+    def sh(script: str) -> str:
+        done = subprocess.run(
+            ["/bin/sh", "-c", script], env={"PATH": str(folder)}, capture_output=True, text=True, check=False
+        )
+        return done.stdout.strip()
+
+    tool = sh(find_tool()) if known else ""
+    if known and has == "neither":
+        assert Path(tool).stat().st_mode & 0o777 == 0o700
+    elif known:
+        assert tool == has
+    sh(Settling(clock=False, tool=tool).script())
+    if has == "neither":
+        # It deletes itself when it is run.
+        assert not list(Path("/dev/shm").glob(".pytest-vbox-*"))
+    else:
+        assert "20999" in log.read_text()
+
+
+@pytest.mark.parametrize("tool", ["/root/evil", "/run/.pytest-vbox-1; reboot", "$(reboot)", "perl; reboot"])
+def test_nothing_that_a_guest_says_is_run_but_what_was_left_there(tool: str) -> None:
+    script = Settling(clock=False, tool=tool).script()
+    assert "reboot" not in script
+    assert "evil" not in script
 
 
 @pytest.mark.skipif(

@@ -107,7 +107,7 @@ def test_waiting_is_counted_for_the_thread_that_waits() -> None:
     told: list[str | None] = []
     journal = Journal(told.append)
     with journal.doing("SSH of m", 300), journal.waiting("a free place", "2 of 2 taken"):
-        pass
+        threading.Event().wait(0.02)
     assert told == ["SSH of m, at most 300 s", "a free place (2 of 2 taken)", "SSH of m, at most 300 s", None]
     others: list[dict[str, float]] = []
     other = threading.Thread(target=lambda: others.append(journal.take_waited()))
