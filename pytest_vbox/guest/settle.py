@@ -79,9 +79,9 @@ def _set_clock(now: float) -> str:
 def find_tool() -> str:
     """A script, for ``sh`` as root, that prepares a guest for being asked to draw a new key.
 
-    It prints what to give as `Settling.tool`. Each program costs a slow guest some 40 ms, and a
-    guest with neither Perl nor Python needs one of its own: this leaves it there, in memory if it can, and it deletes
-    itself when it is run.
+    It prints what to give as `Settling.tool`. Each program costs a slow guest some 40 ms, and a guest with neither
+    Perl nor Python needs one of its own: this leaves it there, in memory if it can, and it deletes itself when it
+    is run.
     """
     return f"""\
 [ -d /proc/sys/kernel/random ] || exit 0
