@@ -20,8 +20,8 @@ from pytest_vbox.machines.machine import Machine
 
 logger = logging.getLogger(__name__)
 
-# Seconds between two looks at whether other workers wait for room, while machines are parked.
-_LOOK: Final = 0.5
+# Seconds between two looks at what other workers do: whether they wait for room, or have left some.
+_LOOK: Final = 0.2
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,8 @@ class Pool:
         self._closed = threading.Event()
         self._threads = ThreadPoolExecutor(max(1, size), thread_name_prefix="pytest-vbox-pool")
         self._watcher: threading.Thread | None = None
+        # Whether there was no room for what is asked for next.
+        self._starved = False
 
     def expect(self, upcoming: Sequence[Wanted]) -> None:
         """Say what will be asked for, in this order; replaces what was said before."""
@@ -212,10 +214,11 @@ class Pool:
             if future.cancelled() or future.exception() is not None:
                 return
             machine = future.result()
+            self._starved = machine is None
+            self._watch()
             if machine is None:
                 return
             self._parked.append((what, machine))
-            self._watch()
         self._schedule()
 
     def _watch(self) -> None:
@@ -224,11 +227,14 @@ class Pool:
             self._watcher.start()
 
     def _look(self) -> None:
-        """Give machines up while other workers wait for room."""
+        """Give machines up while other workers wait for room; try again where there was none for ours."""
         while not self._closed.wait(_LOOK):
             with self._mutex:
-                if not self._parked:
+                starved, self._starved = self._starved, False
+                if not self._parked and not starved:
                     self._watcher = None
                     return
             if self._supplier.crowded:
                 self.give_up()
+            elif starved:
+                self._schedule()

@@ -162,6 +162,14 @@ def test_parked_machines_are_given_up_where_others_wait(pool: Pool, supplier: Su
     assert not pool.give_up()
 
 
+def test_where_there_was_no_room_it_is_tried_again(pool: Pool, supplier: Supplier) -> None:
+    supplier.room = False
+    pool.expect([A])
+    soon(lambda: not pool._making)
+    supplier.room = True
+    soon(lambda: supplier.there == ['"a"'])
+
+
 def test_the_end_leaves_nothing(supplier: Supplier) -> None:
     pool = Pool(supplier, 2)
     supplier.go_on.clear()
