@@ -286,8 +286,15 @@ def run_to_end(command: Sequence[str], folder: Path, environ: Mapping[str, str],
     Returns:
         Its exit status and what it wrote.
     """
+    # In a session of its own, so that Ctrl-C reaches it once, through us: a second one would end its clean-up.
     with subprocess.Popen(
-        command, cwd=folder, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=folder,
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     ) as process:
         try:
             output, _ = process.communicate(timeout=limit)
