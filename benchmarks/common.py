@@ -255,6 +255,8 @@ def phases_table(results: Mapping[str, Sequence[Mapping[str, float]]], phases: S
     widths = {way: max(12, len(way) + 2) for way in results}
     lines = [f"{'median, ms':16}" + "".join(f"{way:>{widths[way]}}" for way in results)]
     for phase in phases:
+        if not any(phase in run for runs in results.values() for run in runs):
+            continue
         cells = []
         for runs in results.values():
             there = any(phase in run for run in runs)
