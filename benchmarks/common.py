@@ -11,6 +11,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -36,7 +37,7 @@ from pytest_vbox.virtualbox.errors import VirtualBoxError
 GROUP: Final = "/pytest-vbox-bench"
 #: The group of the machines that tests get.
 GROUP_OF_TESTS: Final = "/pytest-vbox"
-RESULTS: Final = Path(__file__).parent / "results"
+RESULTS: Final = Path(__file__).resolve().parent / "results"
 #: The folder that pytest_vbox is imported from, for processes that are started elsewhere.
 SOURCE: Final = Path(pytest_vbox.__file__).parents[1]
 
@@ -86,8 +87,11 @@ class Options:
     @classmethod
     def of(cls, given: argparse.Namespace) -> Options:
         """What was read by :func:`parser_of`."""
-        runs = 2 if given.quick and given.runs is None else given.runs or 20
-        return cls(runs, given.quick, given.image, given.profile, given.vboxmanage or None, given.results)
+        runs = given.runs or (2 if given.quick else 20)
+        results: Path | None = given.results
+        if results is None:
+            results = Path(tempfile.mkdtemp(prefix="pytest-vbox-bench-results-")) if given.quick else RESULTS
+        return cls(runs, given.quick, given.image, given.profile, given.vboxmanage or None, results)
 
 
 def parser_of(description: str | None) -> argparse.ArgumentParser:
@@ -98,7 +102,12 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--image", default=os.environ.get("PYTEST_VBOX_IMAGE", "tiny"))
     parser.add_argument("--profile", default=os.environ.get("PYTEST_VBOX_PROFILE", "tiny"))
     parser.add_argument("--vboxmanage", default=_vboxmanage(), help="the VBoxManage to compare with; '' for none")
-    parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="folder for the raw results")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        metavar="DIR",
+        help="folder for the raw results (default benchmarks/results, with --quick a temporary one)",
+    )
     return parser
 
 
