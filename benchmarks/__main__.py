@@ -10,11 +10,8 @@ nothing else meanwhile.
 from __future__ import annotations
 
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 from benchmarks import cold, fork, many, page, plot, plugin_cost, suite
@@ -36,8 +33,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=list(ALL), default=list(ALL), help="run only these")
     given = parser.parse_args(arguments)
     options = Options.of(given)
-    if options.quick and options.results == RESULTS:
-        options = replace(options, results=Path(tempfile.mkdtemp(prefix="pytest-vbox-bench-results-")))
     failed = []
     for name in given.only:
         print(f"== {name}", flush=True)
@@ -46,17 +41,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except Exception:  # noqa: BLE001 - the others' figures are worth having all the same
             traceback.print_exc()
             failed.append(name)
-    results = read_results(options.results)
+    results, final = read_results(options.results), options.results.resolve() == RESULTS
     print(f"== figures (medians; raw results in {options.results})")
     print(text_table(figures(results)))
-    if options.results == RESULTS:
+    if final:
         page.write()
     if page.can_be_drawn(results):
-        plot.draw(results, plot.PICTURE if options.results == RESULTS else options.results / "benchmark.png")
+        plot.draw(results, plot.PICTURE if final else options.results / "benchmark.png")
     if failed:
         print(f"could not be run: {', '.join(failed)}")
     return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("interrupted; all machines of the benchmarks are gone")

@@ -11,6 +11,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -36,7 +37,7 @@ from pytest_vbox.virtualbox.errors import VirtualBoxError
 GROUP: Final = "/pytest-vbox-bench"
 #: The group of the machines that tests get.
 GROUP_OF_TESTS: Final = "/pytest-vbox"
-RESULTS: Final = Path(__file__).parent / "results"
+RESULTS: Final = Path(__file__).resolve().parent / "results"
 #: The folder that pytest_vbox is imported from, for processes that are started elsewhere.
 SOURCE: Final = Path(pytest_vbox.__file__).parents[1]
 
@@ -86,8 +87,11 @@ class Options:
     @classmethod
     def of(cls, given: argparse.Namespace) -> Options:
         """What was read by :func:`parser_of`."""
-        runs = 2 if given.quick and given.runs is None else given.runs or 20
-        return cls(runs, given.quick, given.image, given.profile, given.vboxmanage or None, given.results)
+        runs = given.runs or (2 if given.quick else 20)
+        results: Path | None = given.results
+        if results is None:
+            results = Path(tempfile.mkdtemp(prefix="pytest-vbox-bench-results-")) if given.quick else RESULTS
+        return cls(runs, given.quick, given.image, given.profile, given.vboxmanage or None, results)
 
 
 def parser_of(description: str | None) -> argparse.ArgumentParser:
@@ -98,7 +102,12 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--image", default=os.environ.get("PYTEST_VBOX_IMAGE", "tiny"))
     parser.add_argument("--profile", default=os.environ.get("PYTEST_VBOX_PROFILE", "tiny"))
     parser.add_argument("--vboxmanage", default=_vboxmanage(), help="the VBoxManage to compare with; '' for none")
-    parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="folder for the raw results")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        metavar="DIR",
+        help="folder for the raw results (default benchmarks/results, with --quick a temporary one)",
+    )
     return parser
 
 
@@ -255,6 +264,8 @@ def phases_table(results: Mapping[str, Sequence[Mapping[str, float]]], phases: S
     widths = {way: max(12, len(way) + 2) for way in results}
     lines = [f"{'median, ms':16}" + "".join(f"{way:>{widths[way]}}" for way in results)]
     for phase in phases:
+        if not any(phase in run for runs in results.values() for run in runs):
+            continue
         cells = []
         for runs in results.values():
             there = any(phase in run for run in runs)
@@ -286,8 +297,15 @@ def run_to_end(command: Sequence[str], folder: Path, environ: Mapping[str, str],
     Returns:
         Its exit status and what it wrote.
     """
+    # In a session of its own, so that Ctrl-C reaches it once, through us: a second one would end its clean-up.
     with subprocess.Popen(
-        command, cwd=folder, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=folder,
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     ) as process:
         try:
             output, _ = process.communicate(timeout=limit)

@@ -17,8 +17,8 @@ PAGE: Final = Path(__file__).parents[1] / "docs" / "explanation" / "performance.
 _MARKED: Final = re.compile(r"(<!-- (?P<what>[\w-]+), generated -->\n).*?(<!-- end -->)", re.DOTALL)
 _PICTURE: Final = (
     "![Bars: where the time to a machine goes, for VBoxManage scripts, for a fork by raw calls, and for "
-    "pytest-vbox's forks and parked machines; and what a suite of short tests takes. The tables have the same "
-    "figures](benchmark.png)"
+    "pytest-vbox's forks and parked machines; and what a suite of short tests takes. "
+    "The tables have the same figures](benchmark.png)"
 )
 #: How a machine's time is shown, by the phases of each way.
 WAYS: Final = {

@@ -64,7 +64,7 @@ def _ways(axes: Axes, results: Results) -> None:
             axes.barh(row, width, left=left, color=_COLOURS[part], height=0.62, label=label)
             labelled.add(part)
             left += width
-        axes.text(max(left, ready), row, f"  {duration(ready * 1000)}", va="center")
+        axes.text(left, row, f"  {duration(ready * 1000)}", va="center")
     axes.set_yticks(range(len(shown)), [WAYS[way] for way in shown])
     axes.invert_yaxis()
     axes.margins(x=0.12)
