@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
@@ -19,6 +19,7 @@ from pytest_vbox.machines.golden import Golden
 from pytest_vbox.machines.plan import Plan, host_name
 from pytest_vbox.ownership import Place
 from pytest_vbox.settings import Reset
+from pytest_vbox.virtualbox import Console, Session
 from pytest_vbox.virtualbox import Machine as ApiMachine
 from pytest_vbox.virtualbox.enums import LockType, MachineState
 from pytest_vbox.virtualbox.errors import VirtualBoxError
@@ -53,6 +54,14 @@ class Steward(Protocol):
         """Write down that it was made pristine again."""
 
 
+class _Parked(NamedTuple):
+    """The lock on a machine that waits for somebody."""
+
+    session: Session
+    console: Console
+    hold: ExitStack
+
+
 class Body:
     """A machine, for those in this room.
 
@@ -74,6 +83,7 @@ class Body:
         self._phases: dict[str, float] = {}
         # The seconds that parts of its making took, before its first start.
         self._made: dict[str, float] = {}
+        self._parked: _Parked | None = None
         # Its share of what all machines of the host may take, from its first start on.
         self._place = place
         # What it was forked from, and may go back to.
@@ -161,26 +171,37 @@ class Body:
             # Its clock stands still from here on, and is set when it goes on.
             self._connection.settle_first(replace(pending, clock=False))
             self._settle()
-        with power.console(self._context.session, self.api, Deadline(power.PATIENCE)) as running:
-            running.pause()
+        # Locked from here on, so that letting it go on is one call.
+        with ExitStack() as hold:
+            held = hold.enter_context(
+                self._context.session.lock(self.api, LockType.SHARED, Deadline(power.PATIENCE))
+            )
+            console = held.console
+            console.pause()
+            self._parked = _Parked(held, console, hold.pop_all())
 
     def _unpark(self, plan: Plan) -> bool:
         """Let it go on, for somebody. Returns whether it is alive, as far as can be told without a question."""
         self._plan = plan
-        if self._connection is None or not self._connection.alive:
+        if self._parked is None or self._connection is None or not self._connection.alive:
             return False
-        with power.console(self._context.session, self.api, Deadline(power.PATIENCE)) as running:
-            running.resume()
+        self._parked.console.resume()
         self._settle_first(reseed=False)
         return self._connection.alive
 
     def _sign(self) -> None:
-        """Say in VirtualBox whose it is now; nobody has to wait for that."""
-        with (
-            suppress(VirtualBoxError),  # it is gone already
-            self._context.session.lock(self.api, LockType.SHARED, Deadline(power.PATIENCE)) as held,
-        ):
-            sign(held.machine, self._plan)
+        """Say in VirtualBox whose it is now, and unlock it; nobody has to wait for that."""
+        parked, self._parked = self._parked, None
+        if parked is not None:
+            with suppress(VirtualBoxError), parked.hold:  # it is gone already
+                sign(parked.session.machine, self._plan)
+
+    def _unlock(self) -> None:
+        """Give the lock back, if it is still held since it was parked."""
+        parked, self._parked = self._parked, None
+        if parked is not None:
+            with suppress(VirtualBoxError):
+                parked.hold.close()
 
     @property
     def _is_saved(self) -> bool:

@@ -299,6 +299,7 @@ class Supply:
         """Remove a machine from VirtualBox, with its ports and its line in the ledger; it keeps its place."""
         plan = machine._plan
         machine._disconnect()
+        machine._unlock()
         removal.remove(self._session, plan.id, local=self._context.local)
         machine._forwards.release()
         self._ledger.strike(plan.id)
