@@ -34,7 +34,7 @@ def test_a_guest_gets_user_key_and_host_name_from_its_seed_which_goes_with_it(
     vm = vbox_host.machine("seeded", "tiny", name="Seeded_one", reset="disk")
     try:
         folder = Path(vm.api.settings_file_path).parent
-        assert list(vm.phases) == ["launch", "forward", "network", "ssh", "cloud-init"]
+        assert list(vm.phases) == ["clone", "launch", "forward", "network", "ssh", "cloud-init"]
         name = vm.name.lower().replace("_", "-")
         assert vm.run("id -un; hostname; cat /etc/greeting").stdout == f"deploy\n{name}\n{name} greets\n"
         assert vm.run("id -un; test -e '/etc/a b'", sudo=True).stdout == "root\n"
