@@ -113,6 +113,8 @@ def run_until(
             stdout=file,
             stderr=subprocess.STDOUT,
             text=True,
+            # Whoever was started in the background of a shell ignores SIGINT, and its children would too.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         ) as run,
     ):
         try:
