@@ -28,10 +28,12 @@ class Platform:
     Attributes:
         virtualbox: The VirtualBox.
         identity: Which one it is.
+        local: Whether it is on this computer, so that files can be looked at.
     """
 
     virtualbox: VirtualBox
     identity: str
+    local: bool = True
 
     @cached_property
     def version(self) -> str:
@@ -71,7 +73,8 @@ def golden_key(platform: Platform, model: MachineModel, key: Path | None) -> str
         "processor": platform.processor,
         "model": model.digest(),
         "names": [model.image_name, model.hardware.name],
-        "files": [state_of(path) for path in _files(model)],
+        # Of another computer's files there is only the path, which the model has.
+        "files": [state_of(path) for path in _files(model)] if platform.local else [],
     }
     if image.cloud_init is not None:
         file = image.cloud_init.user_data_file

@@ -108,7 +108,7 @@ class VirtualBoxHost:
         self.golden = GoldenMachines(
             session,
             state,
-            Platform(session.virtualbox, self._identity),
+            Platform(session.virtualbox, self._identity, self.local),
             self.run,
             local=self.local,
             journal=self.journal,
