@@ -57,10 +57,11 @@ def test_a_guest_gets_user_key_and_host_name_from_its_seed_which_goes_with_it(
 
 
 def test_forks_are_logged_in_to_with_the_key_that_their_golden_machine_was_told_of(
-    seeded: Callable[[str], None], vbox_host: VirtualBoxHost
+    tiny: Image, yaml_images: Callable[[str], None], vbox_host: VirtualBoxHost
 ) -> None:
-    seeded("{}")
-    first, second = vbox_host.machine("seeded", "tiny"), vbox_host.machine("seeded", "tiny")
+    # A name of its own: another worker looks whether any disc of "seeded" is left.
+    yaml_images(f"keyed: {{disk: {disk_of(tiny)}, user: deploy, cloud_init: {{}}}}")
+    first, second = vbox_host.machine("keyed", "tiny"), vbox_host.machine("keyed", "tiny")
     try:
         for vm in (first, second):
             assert "cloud-init" not in vm.phases
@@ -75,7 +76,7 @@ def test_forks_are_logged_in_to_with_the_key_that_their_golden_machine_was_told_
     finally:
         vbox_host.remove(first)
         vbox_host.remove(second)
-    (golden,) = [golden for golden in vbox_host.golden.all() if golden.image == "seeded"]
+    (golden,) = [golden for golden in vbox_host.golden.all() if golden.image == "keyed"]
     assert vbox_host.golden.remove(golden)
     assert not key.exists()
 
