@@ -63,7 +63,7 @@ class Forecast:
         """
         asked: list[Asked] = []
         seen: set[tuple[str, str]] = set()
-        for item in items[:HORIZON]:
+        for item in items:
             names = getattr(item, "fixturenames", ())
             if item.get_closest_marker("skip") is not None:
                 continue

@@ -224,7 +224,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if JOURNAL in config.stash:
         from pytest_vbox.summary import told_by
 
-        told.append(told_by(config.stash[JOURNAL]) | {"virtualbox": config.stash[JOURNAL].virtualbox})
+        told.append(told_by(config.stash[JOURNAL]))
     output: dict[str, Any] | None = getattr(config, "workeroutput", None)
     if output is not None:
         output["vbox_kept"] = config.stash[KEPT]
@@ -287,11 +287,11 @@ def _story(config: pytest.Config) -> tuple[Story, dict[str, Any]]:
 
     from pytest_vbox.summary import Story
 
-    story, told = Story(), config.stash[_TOLD]
-    for document in told:
+    story = Story()
+    for document in config.stash[_TOLD]:
         story.add(document)
     return story, {
         "pytest-vbox": version("pytest-vbox"),
-        "virtualbox": next((document["virtualbox"] for document in told), ""),
-        "processes": len(told),
+        "virtualbox": story.virtualbox,
+        "processes": len(story.peaks),
     }

@@ -21,17 +21,20 @@ class Story:
         records: One for each machine.
         notes: Sentences that everybody should see.
         peaks: The most machines at once, of each process.
+        virtualbox: VirtualBox's version, if any process knows it.
     """
 
     records: list[Record] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     peaks: list[int] = field(default_factory=list)
+    virtualbox: str = ""
 
     def add(self, document: Mapping[str, Any]) -> None:
         """Take over what a process has told, as :func:`told_by` gave it."""
         self.records += [Record.from_json(record) for record in document["records"]]
         self.notes += [note for note in document["notes"] if note not in self.notes]
         self.peaks.append(document["peak"])
+        self.virtualbox = self.virtualbox or document["virtualbox"]
 
 
 def told_by(journal: Journal) -> dict[str, Any]:
@@ -40,6 +43,7 @@ def told_by(journal: Journal) -> dict[str, Any]:
         "records": [record.to_json() for record in journal.records],
         "notes": list(journal.notes),
         "peak": journal.peak,
+        "virtualbox": journal.virtualbox,
     }
 
 

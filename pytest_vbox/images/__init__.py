@@ -6,6 +6,7 @@ Knows nothing of pytest.
 from pytest_vbox.images.bases import Bases
 from pytest_vbox.images.convert import VirtualBoxConverter
 from pytest_vbox.images.errors import ImageError
+from pytest_vbox.images.identity import state_of
 from pytest_vbox.images.library import Library, Stored, Usable
 from pytest_vbox.images.report import Report, silent
 from pytest_vbox.images.seed import Seed, check_user_data, make_seed
@@ -22,4 +23,5 @@ __all__ = [
     "check_user_data",
     "make_seed",
     "silent",
+    "state_of",
 ]

@@ -21,8 +21,6 @@ from pytest_vbox.virtualbox.errors import VirtualBoxError
 _WENT_OFF: Final = "the machine went to state {} by itself while it was expected to boot"
 #: Seconds after which a guest that has sent nothing is tried all the same: it may be waiting to be asked.
 _SILENT_GUEST: Final = 10.0
-
-
 #: Seconds after which a resumed guest that has not answered is tried all the same, and between two looks.
 _RESUMED_GUEST: Final = 1.0
 _OFTEN: Final = 0.01

@@ -40,8 +40,7 @@ def create(
         HardwareRefused: VirtualBox refused the value of a key.
     """
     virtualbox = session.virtualbox
-    groups = [plan.group, *plan.model.hardware.groups]
-    machine = virtualbox.create_machine("", plan.name, groups, plan.model.os_type, f"UUID={plan.id}")
+    machine = virtualbox.create_machine("", plan.name, plan.groups, plan.model.os_type, f"UUID={plan.id}")
     sign(machine, plan)
     configure(machine, plan.model, forwards, record_serial=record_serial)
     machine.save_settings()

@@ -37,11 +37,7 @@ def why_not(model: MachineModel) -> str | None:
                 f"its adapter in slot {slot} is on a network that machines share ({adapter.attachment}), and "
                 "forks have the same hardware address"
             )
-    for controller in hardware.storage:
-        for device in controller.devices:
-            if device is not None and device.type == "floppy" and device.medium is not None:
-                return "it has a floppy, of which each machine has a copy of its own"
-    return None
+    return "it has a floppy, of which each machine has a copy of its own" if hardware.has_floppy else None
 
 
 def create(
@@ -63,44 +59,25 @@ def create(
         deadline: For how long to wait for VirtualBox.
         record_serial: Write what the guest says on its first serial port into the machine's folder.
     """
-    machine = session.virtualbox.create_machine(
-        "", plan.name, _groups(plan), plan.model.os_type, f"UUID={plan.id}"
-    )
+    machine = session.virtualbox.create_machine("", plan.name, plan.groups, plan.model.os_type, f"UUID={plan.id}")
     try:
-        return _made(session, machine, plan, snapshot, forwards, deadline, record_serial=record_serial)
+        snapshot.machine.clone_to(machine, CloneMode.MACHINE_STATE, _OPTIONS).wait(deadline)
+        machine.groups = plan.groups
+        machine.set_extra_data(GOLDEN_KEY, "")
+        build.sign(machine, plan)
+        if record_serial:
+            ports.record_in_own_folder(machine, plan.model.hardware)
+        for slot, rules in forwards.items():
+            engine = machine.get_network_adapter(slot).nat_engine
+            for rule in engine.redirects:
+                engine.remove_redirect(rule.name)
+            for rule in rules:
+                engine.add_redirect(rule)
+        machine.save_settings()
+        session.virtualbox.register_machine(machine)
     except BaseException:
         # As long as there is a reference to it, its disk counts as in use.
         with suppress(VirtualBoxError):
             machine.release()
         raise
-
-
-def _made(
-    session: WebSession,
-    machine: Machine,
-    plan: Plan,
-    snapshot: Snapshot,
-    forwards: Mapping[int, Sequence[Redirect]],
-    deadline: Deadline,
-    *,
-    record_serial: bool,
-) -> Machine:
-    snapshot.machine.clone_to(machine, CloneMode.MACHINE_STATE, _OPTIONS).wait(deadline)
-    machine.groups = _groups(plan)
-    machine.set_extra_data(GOLDEN_KEY, "")
-    build.sign(machine, plan)
-    if record_serial:
-        ports.record_in_own_folder(machine, plan.model.hardware)
-    for slot, rules in forwards.items():
-        engine = machine.get_network_adapter(slot).nat_engine
-        for rule in engine.redirects:
-            engine.remove_redirect(rule.name)
-        for rule in rules:
-            engine.add_redirect(rule)
-    machine.save_settings()
-    session.virtualbox.register_machine(machine)
     return session.virtualbox.find_machine(plan.id)
-
-
-def _groups(plan: Plan) -> list[str]:
-    return [plan.group, *plan.model.hardware.groups]

@@ -11,12 +11,13 @@ from typing import Final, Protocol
 
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.guest import find_tool
+from pytest_vbox.images import state_of
 from pytest_vbox.machines.body import Built
 from pytest_vbox.machines.context import Context
 from pytest_vbox.machines.errors import BootError
 from pytest_vbox.machines.golden import Golden, golden_plan
-from pytest_vbox.machines.golden_key import golden_key, state_of, subject
-from pytest_vbox.machines.golden_machines import GoldenMachines
+from pytest_vbox.machines.golden_key import golden_key, subject
+from pytest_vbox.machines.golden_machines import SNAPSHOT_PATIENCE, GoldenMachines
 from pytest_vbox.machines.machine import Machine
 from pytest_vbox.machines.maker import Maker, disk_of
 from pytest_vbox.machines.plan import Plan, machine_name
@@ -27,8 +28,6 @@ from pytest_vbox.virtualbox.errors import ObjectNotFound, VirtualBoxError
 
 logger = logging.getLogger(__name__)
 
-# Seconds for a snapshot of a machine with much memory, on a slow disk.
-_SNAPSHOT: Final = 300.0
 # Seconds from which on a phase is worth telling.
 _WORTH_TELLING: Final = 0.05
 # The phases in which a fork that does not come up speaks against what it was forked from.
@@ -105,6 +104,12 @@ class Forker:
         return (replace(plan, key=self._golden.private_key(key)) if own else plan), key
 
     def fork(self, plan: Plan, key: str, place: Place) -> Machine:
+        """A fork that is up, with its ``on_fork`` done; it has the place, which after an error is the caller's.
+
+        Raises:
+            ForkFailed: It did not come up, though what it is forked from did.
+            NoGolden: It cannot be forked.
+        """
         started = time.monotonic()
         golden = self._ready(plan, key, place)
         seconds = time.monotonic() - started
@@ -122,14 +127,11 @@ class Forker:
             machine.start()
             for number, step in enumerate(plan.model.image.on_fork, start=1):
                 run_step(machine, number, step, "on_fork")
-        except BootError as error:
-            self._household.gone(machine)
-            if error.phase in _OF_ORIGIN:
-                raise ForkFailed(golden, error) from error
-            raise
         except BaseException as error:
             with noting(error, machine.name):
                 self._household.gone(machine)
+            if isinstance(error, BootError) and error.phase in _OF_ORIGIN:
+                raise ForkFailed(golden, error) from error
             raise
         return machine
 
@@ -138,7 +140,7 @@ class Forker:
         if found is not None:
             return found
         # Whoever makes it waits for nothing but its boot.
-        deadline = Deadline(2 * plan.boot_timeout + _SNAPSHOT)
+        deadline = Deadline(2 * plan.boot_timeout + SNAPSHOT_PATIENCE)
         golden = self._golden.ready(
             key,
             deadline,
@@ -187,7 +189,7 @@ class Forker:
             image=model.image_name,
             profile=model.profile_name,
             virtualbox=self._platform.version,
-            base=state_of(disk) if self._context.local else (str(disk), 0, 0),
+            base=(str(disk.resolve()), state_of(disk)) if self._context.local else (str(disk), ""),
             host_key=machine._host_key or "",
             private_key=str(plan.key) if own else None,
             sudo_asks=asks,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from pytest_vbox.images import state_of
 from pytest_vbox.machines.plan import GOLDEN_GROUP, Plan
 
 #: Extra data of a golden machine: what it is, as JSON.
@@ -31,7 +32,7 @@ class Golden:
         image: The name of its image.
         profile: The name of its hardware profile.
         virtualbox: The version that made its saved state.
-        base: The path, size and time of change of its image's disk.
+        base: The path of its image's disk, and its state then; on another computer the path alone.
         host_key: What its SSH server shows.
         private_key: The key that logs in, where cloud-init was told of one that was made for it.
         sudo_asks: Whether sudo wants a password for the user.
@@ -49,7 +50,7 @@ class Golden:
     image: str
     profile: str
     virtualbox: str
-    base: tuple[str, int, int]
+    base: tuple[str, str]
     host_key: str
     private_key: str | None = None
     sudo_asks: bool = False
@@ -64,20 +65,19 @@ class Golden:
         """What the extra data says; None if it is not ours, or of another version of pytest-vbox."""
         try:
             document: dict[str, Any] = json.loads(text)
-            path, size, changed = document["base"]
-            return cls(**{**document, "base": (str(path), int(size), int(changed))})
+            path, state = document["base"]
+            return cls(**{**document, "base": (str(path), str(state))})
         except (ValueError, TypeError, KeyError):
             return None
 
 
 def is_stale(golden: Golden) -> bool:
     """Whether the disk it was made of is gone, or has changed since; on this computer."""
-    path, size, changed = golden.base
+    path, state = golden.base
     try:
-        status = Path(path).stat()
+        return state_of(Path(path)) != state
     except OSError:
         return True
-    return (status.st_size, status.st_mtime_ns) != (size, changed)
 
 
 def golden_plan(plan: Plan, name: str) -> Plan:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from pytest_vbox.guest import public_key
+from pytest_vbox.images import state_of
 from pytest_vbox.models import MachineModel
 from pytest_vbox.virtualbox import VirtualBox
 from pytest_vbox.virtualbox.errors import VirtualBoxError
@@ -98,21 +99,10 @@ def subject(model: MachineModel, project: str) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def state_of(path: Path) -> tuple[str, int, int]:
-    """What tells that a file is still the same: path, size and time of change.
-
-    Raises:
-        OSError: It cannot be looked at.
-    """
-    status = path.stat()
-    return str(path.resolve()), status.st_size, status.st_mtime_ns
-
-
 def _files(model: MachineModel) -> Iterator[Path]:
     """The local files that become part of a machine."""
     if model.image.disk is not None:
         yield model.image.disk
-    for controller in model.hardware.storage:
-        for device in controller.devices:
-            if device is not None and device.medium is not None:
-                yield device.medium
+    for device in model.hardware.devices:
+        if device.medium is not None:
+            yield device.medium

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,8 +36,8 @@ from pytest_vbox.virtualbox.errors import (
 
 # How often a golden machine is tried to be made in one run, before its failure is taken for granted.
 _TRIES: Final = 2
-# More than booting takes: the snapshot's memory goes to a disk that may be slow.
-_SNAPSHOT: Final = 300.0
+#: Seconds for a snapshot, more than booting takes: the snapshot's memory goes to a disk that may be slow.
+SNAPSHOT_PATIENCE: Final = 300.0
 # Seconds to wait for others that make forks, before what is left of dead ones stays for another time.
 _ORPHANS: Final = 5.0
 
@@ -152,7 +152,6 @@ class GoldenMachines:
         deadline: Deadline,
         make: Callable[[], AbstractContextManager[tuple[Machine, Golden]]],
         *,
-        tries: int = _TRIES,
         on_wait: Callable[[], None] = lambda: None,
     ) -> Golden:
         """The golden machine of a key; made now, by one of all workers and runs, if there is none.
@@ -161,7 +160,6 @@ class GoldenMachines:
             key: Its digest.
             deadline: For how long to wait for another that makes it.
             make: Boots the machine and says what it is; after an error in the block, it takes it away again.
-            tries: How often it is tried in this run.
             on_wait: Called now and then while another is at it; what it raises ends the wait.
 
         Raises:
@@ -174,36 +172,39 @@ class GoldenMachines:
             return found
         asked = time.time()
         lock = held(self._state, f"golden {self.platform.identity} {key}", deadline, on_wait)
-        try:
-            with self._journal.waiting("a golden machine"):
-                lock.__enter__()
-        except Busy as error:
-            raise MachineError(f"another worker did not finish making the golden machine: {error}") from error
-        try:
-            found = self.find(key)
-            if found is not None:
-                return found
-            failure = self._folder / "failed" / f"{key[:32]}.json"
-            before = self._known_failure(failure, asked, tries)
+        with ExitStack() as locked:
             try:
-                golden = self._make(make)
-            except BootError as error:
-                self._remember(failure, error, before + 1)
-                raise
-            failure.unlink(missing_ok=True)
-            with self._mutex:
-                self._known[key] = golden
-            return golden
-        finally:
-            lock.__exit__(None, None, None)
+                with self._journal.waiting("a golden machine"):
+                    locked.enter_context(lock)
+            except Busy as error:
+                raise MachineError(f"another worker did not finish making the golden machine: {error}") from error
+            return self.find(key) or self._tried(key, asked, make)
+
+    def _tried(
+        self, key: str, asked: float, make: Callable[[], AbstractContextManager[tuple[Machine, Golden]]]
+    ) -> Golden:
+        failure = self._folder / "failed" / f"{key[:32]}.json"
+        before = self._known_failure(failure, asked)
+        try:
+            golden = self._make(make)
+        except BootError as error:
+            self._remember(failure, error, before + 1)
+            raise
+        failure.unlink(missing_ok=True)
+        with self._mutex:
+            self._known[key] = golden
+        return golden
 
     def _make(self, make: Callable[[], AbstractContextManager[tuple[Machine, Golden]]]) -> Golden:
-        with make() as (machine, golden), self._journal.doing(f"the snapshot of {machine.name}", _SNAPSHOT):
+        with (
+            make() as (machine, golden),
+            self._journal.doing(f"the snapshot of {machine.name}", SNAPSHOT_PATIENCE),
+        ):
             api = machine.api
             machine._disconnect()
             try:
                 with self._session.lock(api, LockType.SHARED, Deadline(power.PATIENCE)) as session:
-                    session.machine.take_snapshot(SNAPSHOT).wait(Deadline(_SNAPSHOT))
+                    session.machine.take_snapshot(SNAPSHOT).wait(Deadline(SNAPSHOT_PATIENCE))
             except VirtualBoxError as error:
                 raise NoGolden(f"VirtualBox takes no online snapshot of it: {error.text}") from error
             power.power_off(self._session, api)
@@ -213,13 +214,13 @@ class GoldenMachines:
             self._write(api, golden)
         return golden
 
-    def _known_failure(self, failure: Path, asked: float, tries: int) -> int:
+    def _known_failure(self, failure: Path, asked: float) -> int:
         """How often it has failed in this run; an error if that was often enough, or while we waited."""
         try:
             known = json.loads(failure.read_text(encoding="utf-8"))
             if known["run"] != self._run:
                 return 0
-            if known["at"] < asked and known["tries"] < tries:
+            if known["at"] < asked and known["tries"] < _TRIES:
                 return int(known["tries"])
             machine, phase, seconds, report = known["error"]
         except (OSError, ValueError, KeyError, TypeError):

@@ -157,11 +157,10 @@ class Maker:
 
 def _other_disks(model: MachineModel) -> dict[Path, str]:
     """What becomes of a machine's changes to its disks, but for the image's own, by their files."""
-    devices = (device for controller in model.hardware.storage for device in controller.devices)
     return {
         device.medium: device.attach
-        for device in devices
-        if device is not None and device.type == "hard-disk" and device.medium is not None
+        for device in model.hardware.devices
+        if device.type == "hard-disk" and device.medium is not None
     }
 
 

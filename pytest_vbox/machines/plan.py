@@ -57,6 +57,11 @@ class Plan:
     group: str = GROUP
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
+    @property
+    def groups(self) -> list[str]:
+        """All of VirtualBox's groups for it; the first one names its folder."""
+        return [self.group, *self.model.hardware.groups]
+
     def renewed(self) -> Plan:
         """The same for another machine: with another name and UUID."""
         wish = re.sub(r"^pytest-|-[0-9a-f]{8}$", "", self.name)

@@ -183,7 +183,7 @@ class Supply:
         """Make a machine anew, not started yet; see `Machine.reset`."""
         plan = machine._plan
         if mode is Reset.FRESH:
-            built = self._maker.cold(replace(plan.renewed(), key=self._context.private_key(plan.model.image)))
+            built = self._maker.cold(self._to_be_booted(plan.renewed()))
             self.gone(machine)
             return built
         # The same name, UUID and ports, for whoever has written them down.
@@ -316,14 +316,16 @@ class Supply:
         sentence = f"{model.image_name} with {model.profile_name} is booted for each test: {reason}"
         if self._journal.note(sentence):
             logger.info(sentence)
-        key = self._context.private_key(model.image)
-        return self.cold(replace(plan, key=key), place=place), Way.COLD
+        return self.cold(self._to_be_booted(plan), place=place), Way.COLD
+
+    def _to_be_booted(self, plan: Plan) -> Plan:
+        """A plan for a machine that is booted: with the key that its own seed tells the guest of."""
+        return replace(plan, key=self._context.private_key(plan.model.image))
 
     def _booted_after_all(self, plan: Plan, key: str, failure: ForkFailed, place: Place) -> Machine:
         """Boot a machine, since a fork did not come up; if it comes, what that was forked from is of no use."""
         error, golden = failure.error, failure.golden
-        again = replace(plan.renewed(), key=self._context.private_key(plan.model.image))
-        machine = self.cold(again, place=place)
+        machine = self.cold(self._to_be_booted(plan.renewed()), place=place)
         reason = next(
             (line for line in error.report.splitlines() if line.startswith("reason: ")), "reason: unknown"
         )

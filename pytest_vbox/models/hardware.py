@@ -41,7 +41,7 @@ from pytest_vbox.models.processor import (
     Tpm,
 )
 from pytest_vbox.models.services import Autostart, IoCache, Teleporter, Vrde
-from pytest_vbox.models.storage import StorageController, most_controllers, place_of_base
+from pytest_vbox.models.storage import StorageController, StorageDevice, most_controllers, place_of_base
 
 MOST_ADAPTERS: Mapping[Chipset, int] = {Chipset.PIIX3: 8, Chipset.ICH9: 36}
 """How many network adapters a chipset has (IPlatformProperties::getMaxNetworkAdapters)."""
@@ -376,10 +376,19 @@ class Hardware(Model):
                 )
 
     @property
+    def devices(self) -> list[StorageDevice]:
+        """What is on the storage controllers, but for the image's disk."""
+        return [device for controller in self.storage for device in controller.devices if device is not None]
+
+    @property
+    def has_floppy(self) -> bool:
+        """Whether there is a floppy, of which each machine has a copy."""
+        return any(device.type == "floppy" and device.medium is not None for device in self.devices)
+
+    @property
     def has_media_of_its_own(self) -> bool:
         """Whether there are disks that cannot be emptied like a difference: new ones, and copies of floppies."""
-        devices = (device for controller in self.storage for device in controller.devices if device is not None)
-        return any(device.create is not None or (device.type == "floppy" and device.medium) for device in devices)
+        return self.has_floppy or any(device.create is not None for device in self.devices)
 
     def place_of_base(self) -> tuple[StorageController, int]:
         """The controller and the position there that the image's disk goes to.
