@@ -14,6 +14,7 @@ from pytest_vbox.machines.configure import configure, storage
 from pytest_vbox.machines.configure.refusal import Keys
 from pytest_vbox.machines.plan import OWNER_KEY, Plan
 from pytest_vbox.models import Hardware, StorageDevice
+from pytest_vbox.ownership import ProcessId
 from pytest_vbox.virtualbox import Machine, Medium, Redirect, WebSession
 from pytest_vbox.virtualbox.enums import AccessMode, DeviceType, LockType
 
@@ -108,15 +109,22 @@ def nat_slot(hardware: Hardware) -> int | None:
     return None
 
 
-def sign(machine: Machine, plan: Plan) -> None:
+def sign(machine: Machine, plan: Plan, *, kept: bool = False) -> None:
     """Say in the machine itself whose it is, and how to enter it (but no password).
 
     A running machine has to be locked for it, and the session's machine given. With the ledger lost, this alone
     is enough to clean up.
+
+    Args:
+        machine: The machine.
+        plan: What it was made from.
+        kept: Whether it shall outlive its run.
     """
     owner = {
         "run": plan.owner.run,
         "pid": os.getpid(),
+        "process": ProcessId.mine().to_json(),
+        "kept": kept,
         "since": datetime.now(UTC).isoformat(timespec="seconds"),
         "test": plan.owner.test,
         "image": plan.model.image_name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +44,8 @@ class Forwards:
         self._locks: dict[int, PortLock] = {}
         self._fixed: dict[int, list[Redirect]] = {}
         self._own: dict[str, Redirect] = {}
+        #: Is told of the ports before they are used.
+        self.on_change: Callable[[tuple[int, ...]], None] = lambda _: None
         for slot, adapter in enumerate(model.hardware.network):
             for rule in adapter.nat_rules if adapter is not None else ():
                 port = (rule.host_port if fixed_ports else 0) or self._reserve()
@@ -80,6 +83,11 @@ class Forwards:
         if port is None:
             raise MachineError(f"{machine} has no network adapter behind NAT, so no way for SSH")
         return host, port
+
+    @property
+    def reserved(self) -> tuple[int, ...]:
+        """The ports of the host that nobody else takes meanwhile."""
+        return tuple(self._locks)
 
     @property
     def rules(self) -> dict[int, list[Redirect]]:
@@ -169,4 +177,5 @@ class Forwards:
     def _reserve(self) -> int:
         lock = reserve_port(self._state, self._bind or "0.0.0.0")  # noqa: S104 - for a remote host
         self._locks[lock.port] = lock
+        self.on_change(self.reserved)
         return lock.port

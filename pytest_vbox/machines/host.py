@@ -21,6 +21,7 @@ from pytest_vbox.guest import load_key
 from pytest_vbox.images import Library, Report, silent
 from pytest_vbox.machines import environment, seed_drive
 from pytest_vbox.machines.cache import Cache
+from pytest_vbox.machines.cleaner import Cleaner
 from pytest_vbox.machines.context import Context
 from pytest_vbox.machines.errors import MachineError
 from pytest_vbox.machines.golden_key import Platform
@@ -30,10 +31,10 @@ from pytest_vbox.machines.maker import Maker, disk_of
 from pytest_vbox.machines.plan import Owner, Plan, machine_name
 from pytest_vbox.machines.pool import Wanted
 from pytest_vbox.machines.provision import Provisioned
-from pytest_vbox.machines.run_key import RunKey, remove_abandoned_keys
+from pytest_vbox.machines.run_key import RunKey
 from pytest_vbox.machines.supply import Supply
 from pytest_vbox.models import Catalogue, MachineModel
-from pytest_vbox.ownership import Capacity, Ledger, Limits, abandoned
+from pytest_vbox.ownership import Capacity, Entry, Ledger, Limits
 from pytest_vbox.records import Journal, Way
 from pytest_vbox.settings import Reset, Settings
 from pytest_vbox.virtualbox import VirtualBox, WebSession
@@ -61,6 +62,8 @@ class VirtualBoxHost:
         on_close: Called when everything is gone.
         report: Is told how far a download, or what else takes long, has come.
         journal: Is told what is waited for, and how machines came.
+        ledger: Where machines are written down; it is closed with the host.
+        retire: Is given what a process that died had written down besides machines and files.
     """
 
     def __init__(
@@ -77,6 +80,8 @@ class VirtualBoxHost:
         on_close: Callable[[], None] = lambda: None,
         report: Report = silent,
         journal: Journal | None = None,
+        ledger: Ledger | None = None,
+        retire: Callable[[Entry], None] = lambda _: None,
     ) -> None:
         self.session = session
         self.settings = settings
@@ -102,7 +107,7 @@ class VirtualBoxHost:
             self.journal,
         )
         self._identity = f"{self.address}:{session.virtualbox.home_folder}"
-        self._ledger = Ledger(state, self.run)
+        self._ledger = ledger or Ledger(state, self.run)
         self.report = report
         #: The golden machines, from which others are forked.
         self.golden = GoldenMachines(
@@ -114,6 +119,7 @@ class VirtualBoxHost:
             journal=self.journal,
         )
         self._maker = Maker(self.context, self._identity, self._ledger, self.golden)
+        self._cleaner = Cleaner(self.context, self._identity, self._maker, self.golden, retire)
         self._provision = Provisioned(
             session.virtualbox, self._maker.bases, places.cache_folder(), state, self.run
         )
@@ -273,24 +279,15 @@ class VirtualBoxHost:
         self._forget(machine)
         return self._supply.keep(machine)
 
-    def clean_up_abandoned(self) -> list[str]:
+    def clean_up_abandoned(self, dying: Path | None = None) -> list[str]:
         """Remove what processes that died have left in this VirtualBox. Returns the names of the machines.
 
         What cannot be removed stays written down, for the next time.
+
+        Args:
+            dying: The ledger of a process that is just dying, and is waited for.
         """
-        removed: list[str] = []
-        identity = self.identity
-        remove_abandoned_keys(self.context.state)
-        with abandoned(self.context.state) as ledgers:
-            for ledger in ledgers:
-                for entry in [entry for entry in ledger.entries if entry.host == identity]:
-                    try:
-                        if self._maker.take_away(entry.id, entry.name):
-                            removed.append(entry.name)
-                        ledger.strike(entry)
-                    except VirtualBoxError:
-                        logger.warning("could not remove the abandoned machine %s", entry.name, exc_info=True)
-        return removed
+        return self._cleaner.clean(dying)
 
     def close(self) -> None:
         """Remove every machine that is left and log off.

@@ -10,7 +10,7 @@ from typing import Final
 from pytest_vbox import places
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.images import Bases, ImageError, Library, Report, VirtualBoxConverter
-from pytest_vbox.machines import build, fork, removal, seed_drive
+from pytest_vbox.machines import build, fork, processes, removal, seed_drive
 from pytest_vbox.machines.body import Built
 from pytest_vbox.machines.context import Context
 from pytest_vbox.machines.forwards import Forwards
@@ -39,7 +39,7 @@ class Maker:
     def __init__(self, context: Context, identity: str, ledger: Ledger, golden: GoldenMachines) -> None:
         self._context = context
         self._session = context.session
-        self._identity = identity
+        self.identity = identity
         self._ledger = ledger
         self._golden = golden
         #: The images that were fetched and imported.
@@ -116,7 +116,11 @@ class Maker:
 
     def take_away(self, machine_id: str, name: str) -> bool:
         """Remove a machine, or the folder of one that was never registered. Returns whether it was."""
-        registered = removal.remove(self._session, machine_id, local=self._context.local)
+        try:
+            registered = removal.remove(self._session, machine_id, local=self._context.local)
+        finally:
+            if self._context.local:
+                processes.end(machine_id)
         if not registered:
             self._golden.drop_orphans()
             if self._context.local:
@@ -130,8 +134,10 @@ class Maker:
         ports = forwards or Forwards(
             self._context.state, plan.model, self._context.bind, fixed_ports=plan.group != GOLDEN_GROUP
         )
-        self._ledger.add(Entry(plan.id, plan.name, self._identity, plan.owner.test))
+        entry = Entry(plan.id, plan.name, self.identity, plan.owner.test, ports=ports.reserved)
         try:
+            self._ledger.add(entry)
+            ports.on_change = lambda reserved: self._ledger.ports(plan.id, reserved)
             yield ports
         except BaseException as error:
             if new:

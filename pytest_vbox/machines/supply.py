@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Final
 
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.machines import fork, removal, seed_drive
 from pytest_vbox.machines.body import Built
+from pytest_vbox.machines.build import sign
 from pytest_vbox.machines.context import Context
 from pytest_vbox.machines.disposal import Disposal
 from pytest_vbox.machines.errors import MachineError
@@ -21,10 +23,12 @@ from pytest_vbox.machines.machine import Machine
 from pytest_vbox.machines.maker import Maker
 from pytest_vbox.machines.plan import Plan
 from pytest_vbox.machines.pool import Pool, Wanted
+from pytest_vbox.machines.power import PATIENCE
 from pytest_vbox.models import MachineModel
-from pytest_vbox.ownership import Capacity, Ledger, Place
+from pytest_vbox.ownership import Capacity, KeptMachine, KeptMachines, Ledger, Place
 from pytest_vbox.records import Record, Way
 from pytest_vbox.settings import Keep, Reset, Settings
+from pytest_vbox.virtualbox.enums import LockType
 from pytest_vbox.virtualbox.errors import ObjectNotFound, VirtualBoxError
 
 logger = logging.getLogger(__name__)
@@ -254,19 +258,40 @@ class Supply:
 
     def keep(self, machine: Machine) -> str:
         """Let a machine live on after the run. Returns how to enter it and how to remove it."""
+        kept = self._kept_machine(machine)
+        # In this order, so that it is in one of both lists whatever dies.
+        KeptMachines(self._context.state).add(kept)
+        with suppress(VirtualBoxError):  # the list alone is enough
+            self._mark_as_kept(machine)
         self._ledger.strike(machine.id)
+        machine._forwards.release()
         place, machine._place = machine._place, None
         self._release(place)
+        return str(kept)
+
+    def _mark_as_kept(self, machine: Machine) -> None:
+        api = machine.api
+        kind = LockType.SHARED if api.state.is_online else LockType.WRITE
+        with self._session.lock(api, kind, Deadline(PATIENCE)) as held:
+            sign(held.machine, machine._plan, kept=True)
+            held.machine.save_settings()
+
+    def _kept_machine(self, machine: Machine) -> KeptMachine:
         enter = "it has no SSH"
         if machine._forwards.ssh_port is not None:
             host, port = machine.address
             private_key = self._context.lasting_key(machine._plan.key, machine.api)
             key = f" -i {private_key}" if private_key else ""
             enter = f"ssh -p {port}{key} -o StrictHostKeyChecking=no {machine._plan.model.image.user}@{host}"
-        return (
-            f"kept machine {machine.name}: {enter}; "
-            f"remove it: VBoxManage controlvm {machine.name} poweroff; "
-            f"VBoxManage unregistervm {machine.name} --delete{seed_drive.removal_by_hand(machine.api)}"
+        return KeptMachine(
+            machine.id,
+            machine.name,
+            self._maker.identity,
+            machine._plan.owner.test,
+            datetime.now(UTC).isoformat(timespec="seconds"),
+            enter,
+            f"VBoxManage controlvm {machine.name} poweroff; "
+            f"VBoxManage unregistervm {machine.name} --delete{seed_drive.removal_by_hand(machine.api)}",
         )
 
     def close(self) -> None:

@@ -1,25 +1,39 @@
-"""What belongs to whom: the ledger of things a run made, locks and counts that hold over all workers and runs.
+"""What belongs to whom: the ledger of what a run made and the reaper that cleans up after it, the list of kept machines,
+locks and counts that hold over all workers and runs.
 
-Knows nothing of images and hardware models.
+Knows nothing of images and hardware models, nor of VirtualBox.
 """
 
 from pytest_vbox.ownership.capacity import Capacity, CapacityExceeded, Limits, Place
 from pytest_vbox.ownership.folders import OwnFolder, remove_abandoned
-from pytest_vbox.ownership.ledger import Entry, Ledger, abandoned
+from pytest_vbox.ownership.kept import KeptMachine, KeptMachines
+from pytest_vbox.ownership.ledger import Abandoned, Entry, Kind, Ledger, abandoned
 from pytest_vbox.ownership.locks import Busy, PortLock, held, reserve_port
+from pytest_vbox.ownership.process import ProcessId
+from pytest_vbox.ownership.reaper import Reaper, ReaperUnavailable
+from pytest_vbox.ownership.reports import report, take_unseen
 
 __all__ = [
+    "Abandoned",
     "Busy",
     "Capacity",
     "CapacityExceeded",
     "Entry",
+    "KeptMachine",
+    "KeptMachines",
+    "Kind",
     "Ledger",
     "Limits",
     "OwnFolder",
     "Place",
     "PortLock",
+    "ProcessId",
+    "Reaper",
+    "ReaperUnavailable",
     "abandoned",
     "held",
     "remove_abandoned",
+    "report",
     "reserve_port",
+    "take_unseen",
 ]

@@ -1,37 +1,58 @@
-"""The ledger: what a process made, written down before it comes into being and struck after it is gone.
+"""The ledger of a run: what it made, written down before it comes into being and struck after it is gone.
 
-One JSON file for each process, replaced whole (temporary name, fsync, rename), beside a lock that the process
-holds as long as it lives. A ledger whose lock is free belongs to somebody dead: its entries are leftovers.
+A run has a folder, in which each of its processes (the workers of pytest-xdist) has a part: a JSON file that is
+replaced whole (temporary name, fsync, rename), beside a lock that the process holds as long as it lives. A part
+whose lock is free belongs to somebody dead: its entries are leftovers.
+
+    runs/<run>/<process>.json    what there is
+    runs/<run>/<process>.lock    held while the process lives
 """
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Self
 
 from filelock import FileLock, Timeout
 
-_FORMAT: Final = 1
+from pytest_vbox.ownership.process import ProcessId
+
+_FORMAT: Final = 2
+_TRIES: Final = 10
+_LONGEST_COMMAND: Final = 500
+
+
+class Kind(StrEnum):
+    """What an entry is of."""
+
+    MACHINE = "machine"
+    DISK = "disk"
+    FILE = "file"
+    SERVICE = "service"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One machine that this process made or is about to make.
+    """One thing that this process made or is about to make.
 
     Attributes:
-        id: Its UUID in VirtualBox, chosen by us.
-        name: Its name in VirtualBox.
-        host: Which VirtualBox it is in (see ``VirtualBoxHost.identity``).
+        id: A machine's UUID in VirtualBox, chosen by us; a file's or disk's path; a service's address.
+        name: A machine's name in VirtualBox, or what the thing is.
+        host: Which VirtualBox it is in (see ``VirtualBoxHost.identity``); empty for what is not in any.
         test: The test it was made for, or an empty string.
         since: When, as ISO 8601 in UTC.
+        kind: What it is.
+        ports: The ports of this computer that lead to a machine.
     """
 
     id: str
@@ -39,22 +60,47 @@ class Entry:
     host: str
     test: str = ""
     since: str = ""
+    kind: Kind = Kind.MACHINE
+    ports: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}" + (f" of {self.test}" if self.test else "")
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Self:
+        """From what is written down.
+
+        Raises:
+            TypeError, ValueError, KeyError: It is not what `Ledger` writes.
+        """
+        texts = {key: document[key] for key in ("id", "name", "host", "test", "since")}
+        for key, text in texts.items():
+            if not isinstance(text, str):
+                raise TypeError(f"{key}: {text!r}")
+        ports = document.get("ports", [])
+        if not isinstance(ports, list) or not all(type(port) is int for port in ports):
+            raise TypeError(f"ports: {ports!r}")
+        return cls(**texts, kind=Kind(document["kind"]), ports=tuple(ports))
 
 
 class Ledger:
-    """The ledger of this process. Thread-safe.
+    """This process's part of its run's ledger. Thread-safe.
 
     Args:
-        folder: The state folder; ledgers live in ``ledgers`` in it.
+        state: The state folder.
         run: The id of the run, shared by all its workers.
+        before_add: Called before anything is written down: whoever looks after what is left has to be there.
+
+    Attributes:
+        path: The file.
     """
 
-    def __init__(self, folder: Path, run: str) -> None:
+    def __init__(self, state: Path, run: str, before_add: Callable[[], None] = lambda: None) -> None:
         self.run = run
-        self._folder = _ledgers(folder)
-        self._path = self._folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}.json"
-        self._lock = FileLock(self._path.with_suffix(".lock"))
-        self._lock.acquire(timeout=0)
+        self._before_add = before_add
+        self.path = run_folder(state, run) / f"{os.getpid()}-{uuid.uuid4().hex[:8]}.json"
+        self._lock = FileLock(self.path.with_suffix(".lock"), thread_local=False)
+        self._hold()
         self._mutex = threading.Lock()
         self._entries: dict[str, Entry] = {}
 
@@ -64,107 +110,169 @@ class Ledger:
         with self._mutex:
             return tuple(self._entries.values())
 
-    def add(self, entry: Entry) -> None:
-        """Write an entry down. It is on the disk when this returns."""
-        stamped = entry if entry.since else _stamped(entry)
+    def add(self, *entries: Entry) -> None:
+        """Write entries down, in the place of those of the same id. They are on the disk when this returns."""
+        self._before_add()
+        now = datetime.now(UTC).isoformat(timespec="seconds")
         with self._mutex:
-            self._entries[entry.id] = stamped
-            self._write()
+            known = dict(self._entries)
+            self._entries.update((entry.id, entry if entry.since else replace(entry, since=now)) for entry in entries)
+            try:
+                self._write()
+            except BaseException:
+                self._entries = known  # what cannot be written down does not come into being
+                raise
 
-    def strike(self, entry_id: str) -> None:
-        """Take an entry out, once what it names is gone."""
+    def strike(self, *ids: str) -> None:
+        """Take entries out, once what they name is gone."""
         with self._mutex:
-            if self._entries.pop(entry_id, None) is not None:
+            known = [self._entries.pop(entry_id, None) for entry_id in ids]
+            if any(entry is not None for entry in known):
+                self._write()
+
+    def ports(self, entry_id: str, ports: tuple[int, ...]) -> None:
+        """Write down which ports lead to a machine that is written down."""
+        with self._mutex:
+            entry = self._entries.get(entry_id)
+            if entry is not None and entry.ports != ports:
+                self._entries[entry_id] = replace(entry, ports=ports)
                 self._write()
 
     def close(self) -> None:
         """Give the ledger up. It stays on the disk, for whoever cleans up, if anything is still written in it."""
         with self._mutex:
             if not self._entries:
-                self._path.unlink(missing_ok=True)
+                self.path.unlink(missing_ok=True)
+                self.path.with_suffix(".new").unlink(missing_ok=True)
             self._lock.release()
             if not self._entries:
                 Path(self._lock.lock_file).unlink(missing_ok=True)
+                _remove_if_empty(self.path.parent)
+
+    def _hold(self) -> None:
+        for tried in range(_TRIES):
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                self._lock.acquire(timeout=0)
+            except FileNotFoundError:
+                # The folder was empty, and another process of the run took it away just now.
+                if tried == _TRIES - 1:
+                    raise
+            else:
+                return
 
     def _write(self) -> None:
         document = {
             "format": _FORMAT,
             "run": self.run,
-            "pid": os.getpid(),
-            "machines": [asdict(entry) for entry in self._entries.values()],
+            "process": ProcessId.mine().to_json(),
+            "command": " ".join(sys.argv)[:_LONGEST_COMMAND],
+            "entries": [asdict(entry) for entry in self._entries.values()],
         }
-        _replace(self._path, json.dumps(document, indent=1) + "\n")
+        write_synced(self.path, json.dumps(document, indent=1) + "\n")
 
 
+@dataclass
 class Abandoned:
-    """A ledger whose process is dead, held so that nobody else cleans it up at the same time."""
+    """A part of a ledger whose process is dead, held so that nobody else cleans it up at the same time.
 
-    def __init__(self, path: Path, entries: list[Entry]) -> None:
-        self._path = path
-        self.entries = entries
+    Attributes:
+        path: Its file.
+        run: The run it belongs to.
+        pid: The number of the process.
+        entries: What is left.
+    """
+
+    path: Path
+    run: str = ""
+    pid: int = 0
+    entries: list[Entry] = field(default_factory=list)
 
     def strike(self, entry: Entry) -> None:
         """Take an entry out once what it names is gone; the last one takes the file with it."""
         self.entries.remove(entry)
         if not self.entries:
-            self._path.unlink(missing_ok=True)
+            self.done()
             return
-        document = {"format": _FORMAT, "run": "", "pid": 0, "machines": [asdict(left) for left in self.entries]}
-        _replace(self._path, json.dumps(document, indent=1) + "\n")
+        process = ProcessId("", "", self.pid, 0.0).to_json()
+        entries = [asdict(left) for left in self.entries]
+        document = {"format": _FORMAT, "run": self.run, "process": process, "command": "", "entries": entries}
+        write_synced(self.path, json.dumps(document, indent=1) + "\n")
+
+    def done(self) -> None:
+        """Delete the file."""
+        self.path.unlink(missing_ok=True)
+        self.path.with_suffix(".new").unlink(missing_ok=True)
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read a ledger. One that is torn or not ours counts as empty: VirtualBox's extra data says the same."""
-        try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-            machines: list[dict[str, Any]] = document["machines"] if document.get("format") == _FORMAT else []
-            return cls(path, [Entry(**machine) for machine in machines])
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
-            return cls(path, [])
+        pid = path.stem.partition("-")[0]
+        found = cls(path, path.parent.name, int(pid) if pid.isascii() and pid.isdigit() else 0)
+        for file in (path, path.with_suffix(".new")):  # the second where the first was torn by a crash of the system
+            try:
+                document = json.loads(file.read_text(encoding="utf-8"))
+                if document["format"] == _FORMAT:
+                    found.entries = [Entry.from_json(entry) for entry in document["entries"]]
+                    break
+            except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+                continue
+        return found
 
 
 @contextmanager
-def abandoned(folder: Path) -> Iterator[list[Abandoned]]:
+def abandoned(state: Path, only: Path | None = None, patience: float = 0.0) -> Iterator[list[Abandoned]]:
     """The ledgers of dead processes, locked for the length of the block.
 
     Args:
-        folder: The state folder.
+        state: The state folder.
+        only: The file of one of them, if the others are not of interest.
+        patience: Seconds to wait for a lock: a process that dies just now gives its own back a moment later.
     """
     locks: list[FileLock] = []
     found: list[Abandoned] = []
     try:
-        for path in sorted(_ledgers(folder).glob("*.json")):
-            lock = FileLock(path.with_suffix(".lock"))
+        for path in sorted((state / "runs").glob("*/*.lock")) if only is None else [only.with_suffix(".lock")]:
+            ledger = path.with_suffix(".json")
+            if not ledger.stem[:1].isdigit():
+                continue
+            lock = FileLock(path)
             try:
-                lock.acquire(timeout=0)
-            except Timeout:
+                lock.acquire(timeout=patience, poll_interval=0.02)
+            except (Timeout, FileNotFoundError):
                 continue
             locks.append(lock)
-            if path.exists():
-                found.append(Abandoned.read(path))
+            if ledger.exists():
+                found.append(Abandoned.read(ledger))
         yield found
     finally:
         for lock in locks:
+            path = Path(lock.lock_file)
+            gone = not path.with_suffix(".json").exists()
+            if gone:
+                path.unlink(missing_ok=True)
             lock.release()
-            if not Path(lock.lock_file).with_suffix(".json").exists():
-                Path(lock.lock_file).unlink(missing_ok=True)
+            if gone:
+                _remove_if_empty(path.parent)
 
 
-def _ledgers(folder: Path) -> Path:
-    ledgers = folder / "ledgers"
-    ledgers.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return ledgers
+def run_folder(state: Path, run: str) -> Path:
+    """The folder of a run."""
+    safe = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in run)[:64]
+    return state / "runs" / (safe or "-")
 
 
-def _stamped(entry: Entry) -> Entry:
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    return Entry(entry.id, entry.name, entry.host, entry.test, now)
-
-
-def _replace(path: Path, text: str) -> None:
+def write_synced(path: Path, text: str) -> None:
+    """Replace a file whole: whoever reads it sees what was there before, or all of this; after a crash too."""
     temporary = path.with_suffix(".new")
-    with temporary.open("w", encoding="utf-8") as file:
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()

@@ -1,0 +1,212 @@
+"""Cleaning up after processes that died: what their ledgers list, and what says itself in VirtualBox whose it was.
+
+Either alone is enough. Nothing else is touched: a machine that only has a name like ours is somebody else's.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import logging
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from pytest_vbox import places
+from pytest_vbox.deadline import Deadline
+from pytest_vbox.machines.context import Context
+from pytest_vbox.machines.golden_machines import GoldenMachines
+from pytest_vbox.machines.maker import Maker
+from pytest_vbox.machines.plan import GOLDEN_GROUP, GROUP, OWNER_KEY
+from pytest_vbox.machines.run_key import remove_abandoned_keys
+from pytest_vbox.ownership import Abandoned, Busy, Entry, KeptMachines, Kind, ProcessId, abandoned, held, report
+from pytest_vbox.virtualbox.enums import DeviceType
+from pytest_vbox.virtualbox.errors import (
+    AccessDenied,
+    InvalidObjectReference,
+    ObjectNotFound,
+    ServiceUnavailable,
+    VirtualBoxError,
+)
+
+logger = logging.getLogger(__name__)
+
+# Seconds for another who cleans up; and for a process that dies to give its lock back.
+_PATIENCE: Final = 60.0
+_DYING: Final = 10.0
+_OWNER: Final = re.compile(rf'<ExtraDataItem name="{OWNER_KEY}" value="([^"]*)"')
+_MACHINE_ID: Final = re.compile(r'<Machine uuid="\{([0-9a-f-]{36})\}"')
+
+
+class Cleaner:
+    """Cleans up in one VirtualBox.
+
+    Args:
+        context: Where machines live.
+        identity: Which VirtualBox that is.
+        maker: Takes machines away.
+        golden: The golden machines, which stay.
+        retire: Is given what a dead process used and this room knows nothing of.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        identity: str,
+        maker: Maker,
+        golden: GoldenMachines,
+        retire: Callable[[Entry], None] = lambda _: None,
+    ) -> None:
+        self._context = context
+        self._identity = identity
+        self._maker = maker
+        self._golden = golden
+        self._retire = retire
+        self._kept = KeptMachines(context.state)
+
+    def clean(self, dying: Path | None = None) -> list[str]:
+        """Remove what processes that died have left. Returns the names of the machines.
+
+        What cannot be removed stays written down, for the next time. What was done is written to the log.
+
+        Args:
+            dying: The ledger of a process that is just dying, and is waited for.
+
+        Raises:
+            ServiceUnavailable: VirtualBox went away meanwhile.
+        """
+        state = self._context.state
+        removed: list[str] = []
+        if dying is not None:
+            with abandoned(state, dying, _DYING):
+                pass  # its lock is free now
+        try:
+            with held(state, f"clean up {self._identity}", Deadline(_PATIENCE)):
+                remove_abandoned_keys(state)
+                with abandoned(state) as ledgers:
+                    for ledger in ledgers:
+                        removed += self._after(ledger)
+                removed += self._unlisted()
+        except Busy:
+            logger.info("another process is cleaning up")
+        return removed
+
+    def _after(self, ledger: Abandoned) -> Iterator[str]:
+        """What one ledger lists."""
+        died = f"process {ledger.pid} died"
+        lines, removed = [], []
+        for entry in [entry for entry in ledger.entries if entry.host in {"", self._identity}]:
+            try:
+                if self._take(entry):
+                    lines.append(f"{died}: removed the {entry}")
+                    if entry.kind is Kind.MACHINE:
+                        removed.append(entry.name)
+                ledger.strike(entry)
+            except ServiceUnavailable:
+                raise
+            except (OSError, VirtualBoxError) as error:
+                lines.append(f"{died}: could not remove the {entry}: {error}; the next run tries again")
+                logger.warning("could not remove %s", entry, exc_info=True)
+        if not ledger.entries:
+            ledger.done()
+        report(self._context.state, ledger.run, lines)
+        yield from removed
+
+    def _take(self, entry: Entry) -> bool:
+        if entry.kind is Kind.MACHINE:
+            if self._stays(entry.id):
+                return False
+            return self._maker.take_away(entry.id, entry.name)
+        if entry.kind is Kind.DISK:
+            return self._take_disk(Path(entry.id))
+        if entry.kind is Kind.FILE:
+            return _is_ours(Path(entry.id), self._context.state) and _delete(Path(entry.id))
+        self._retire(entry)
+        return False
+
+    def _take_disk(self, path: Path) -> bool:
+        """A disk in the cache that was being written."""
+        if not _is_ours(path, self._context.state):
+            return False
+        for medium in self._context.session.virtualbox.hard_disks:
+            with suppress(AccessDenied, InvalidObjectReference, ObjectNotFound):
+                if medium.location == str(path):
+                    medium.close()
+        return _delete(path)
+
+    def _stays(self, machine_id: str) -> bool:
+        """Whether a machine was kept, or made a golden one, in the last moment."""
+        return machine_id in self._kept.ids() or any(golden.id == machine_id for golden in self._golden.all())
+
+    def _unlisted(self) -> Iterator[str]:
+        """Machines of processes that died, which no ledger lists, as far as they say so themselves."""
+        for machine_id, name, owner in [*self._signed(), *self._unregistered()]:
+            process = ProcessId.from_json(owner.get("process"))
+            if process is None or not process.is_gone or owner.get("kept") or self._stays(machine_id):
+                continue
+            run, test = str(owner.get("run", "")), str(owner.get("test", ""))
+            entry = Entry(machine_id, name, self._identity, test)
+            try:
+                self._maker.take_away(machine_id, name)
+            except ServiceUnavailable:
+                raise
+            except (OSError, VirtualBoxError) as error:
+                report(self._context.state, run, [f"could not remove the unlisted {entry}: {error}"])
+                continue
+            report(self._context.state, run, [f"process {process.pid} died: removed the unlisted {entry}"])
+            yield name
+
+    def _signed(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        """The machines that say whose they are."""
+        for machine in self._context.session.virtualbox.machines_by_groups([GROUP, GOLDEN_GROUP]):
+            with suppress(AccessDenied, InvalidObjectReference, ObjectNotFound):  # gone while we looked
+                owner = _parsed(machine.get_extra_data(OWNER_KEY))
+                if owner is not None:
+                    yield machine.id, machine.name, owner
+
+    def _unregistered(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        """Machines that VirtualBox does not know, but whose settings were written."""
+        if not self._context.local:
+            return
+        virtualbox = self._context.session.virtualbox
+        for group in (GROUP, GOLDEN_GROUP):
+            folder = Path(virtualbox.compose_machine_filename("x", group)).parent.parent
+            for file in folder.glob("*/*.vbox"):
+                if file.stem != file.parent.name:
+                    continue
+                with suppress(OSError, VirtualBoxError):
+                    text = file.read_text(encoding="utf-8", errors="replace")
+                    identity, said = _MACHINE_ID.search(text), _OWNER.search(text)
+                    owner = _parsed(html.unescape(said[1])) if said is not None else None
+                    if identity is None or owner is None:
+                        continue
+                    try:
+                        virtualbox.find_machine(identity[1])
+                    except ObjectNotFound:
+                        yield identity[1], file.stem, owner
+
+
+def _parsed(text: str) -> dict[str, Any] | None:
+    try:
+        owner = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return owner if isinstance(owner, dict) else None
+
+
+def _is_ours(path: Path, state: Path) -> bool:
+    """Whether a path is in one of our own folders, whatever a ledger says."""
+    return any(folder in path.parents and ".." not in path.parts for folder in (state, places.cache_folder()))
+
+
+def _delete(path: Path) -> bool:
+    if path.is_dir():
+        shutil.rmtree(path)
+        return True
+    if path.exists():
+        path.unlink()
+        return True
+    return False

@@ -1,0 +1,170 @@
+"""The reaper: a small process for each run that outlives it and cleans up after whichever of its processes dies.
+
+This is the side of those it watches: the way to it, and its start. A process of the run is connected with it from
+before its first machine until its end. The operating system closes that connection however the process ends, and
+so tells the reaper. (Its own side is in `pytest_vbox.ownership.reaping`.)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from pytest_vbox.deadline import Deadline
+from pytest_vbox.ownership import background
+from pytest_vbox.ownership.ledger import run_folder
+from pytest_vbox.ownership.locks import held
+from pytest_vbox.ownership.reports import log_file
+
+#: What a reaper says when it listens, and when it has taken somebody in.
+READY: Final = b"ready\n"
+_MODULE: Final = "pytest_vbox.reaper"
+_PATIENCE: Final = 30.0
+
+
+class ReaperUnavailable(RuntimeError):
+    """There is nobody who would clean up after this process, so nothing is made."""
+
+
+class Reaper:
+    """The way of this process to the reaper of its run. Thread-safe.
+
+    Args:
+        state: The state folder.
+        run: The id of the run, shared by all its workers.
+        access: What the reaper needs to reach VirtualBox; goes to it directly, and is never written down.
+    """
+
+    def __init__(self, state: Path, run: str, access: Mapping[str, Any]) -> None:
+        self._state = state
+        self._run = run
+        self._access = dict(access)
+        self._mutex = threading.Lock()
+        self._connection: socket.socket | None = None
+
+    def attend(self, ledger: Path) -> None:
+        """See that the reaper watches this process; start it if there is none, or none any more.
+
+        Args:
+            ledger: This process's part of the ledger.
+
+        Raises:
+            ReaperUnavailable: It cannot be started.
+        """
+        with self._mutex:
+            if self._connection is not None and _is_open(self._connection):
+                return
+            self._hang_up()
+            # One at a time, so that all processes of a run find the same one.
+            with held(self._state, f"reaper {self._run}", Deadline(_PATIENCE)):
+                hello = json.dumps({"ledger": str(ledger), "pid": os.getpid(), "access": self._access}) + "\n"
+                connection = self._reach(hello.encode())
+                if connection is None:
+                    self._start()
+                    connection = self._reach(hello.encode())
+                if connection is None:
+                    raise ReaperUnavailable(f"the reaper of this run does not answer; see {log_file(self._state)}")
+            _close_in_children(connection)
+            self._connection = connection
+
+    def close(self) -> None:
+        """Take leave. It goes by itself when nobody is left; what is still in the ledger, it cleans up."""
+        with self._mutex:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _reach(self, hello: bytes) -> socket.socket | None:
+        """A connection with a reaper that has taken us in, or None if there is none."""
+        try:
+            known = json.loads(address_file(self._state, self._run).read_text(encoding="utf-8"))
+            connection = _connect(known["address"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        try:
+            connection.settimeout(_PATIENCE)
+            connection.sendall(known["token"].encode() + b"\n" + hello)
+            if connection.recv(len(READY), socket.MSG_WAITALL) == READY:
+                connection.setblocking(False)
+                return connection
+        except OSError:
+            pass
+        connection.close()
+        return None
+
+    def _start(self) -> None:
+        address_file(self._state, self._run).unlink(missing_ok=True)
+        with log_file(self._state).open("ab") as log:
+            try:
+                process = background.start(
+                    _MODULE, str(self._state), self._run, folder=self._state, output=subprocess.PIPE, errors=log
+                )
+            except OSError as error:
+                raise ReaperUnavailable(f"the reaper of this run cannot be started: {error}") from error
+        assert process.stdout is not None
+        # Whatever it does, its first line comes, or the end of its output.
+        impatience = threading.Timer(_PATIENCE, process.kill)
+        impatience.daemon = True
+        impatience.start()
+        with process.stdout as output:
+            said = output.readline()
+        impatience.cancel()
+        if said != READY:
+            code = process.wait()
+            raise ReaperUnavailable(
+                f"the reaper of this run ended (exit code {code}) before it watched; see {log_file(self._state)}"
+            )
+        # It goes on without us, so Popen shall not warn of a process that nobody waited for.
+        process.returncode = 0
+
+
+def address_file(state: Path, run: str) -> Path:
+    """Where the reaper of a run writes down how it is reached."""
+    return run_folder(state, run) / "reaper.json"
+
+
+def _connect(address: object) -> socket.socket:
+    if isinstance(address, str):
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.connect(address)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+    if isinstance(address, list) and len(address) == 2:
+        return socket.create_connection((str(address[0]), int(address[1])), timeout=_PATIENCE)
+    raise ValueError(f"no address: {address!r}")
+
+
+def _is_open(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1) != b""  # it says nothing any more, so this is its end
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
+def _close_in_children(connection: socket.socket) -> None:
+    """See that a child made with ``fork`` does not keep the connection open when this process dies."""
+    if hasattr(os, "register_at_fork"):
+        descriptor, identity = connection.fileno(), os.fstat(connection.fileno())
+
+        def close() -> None:
+            # It may have been closed, and its number given to something else.
+            with suppress(OSError):
+                if os.path.samestat(os.fstat(descriptor), identity):
+                    os.close(descriptor)
+
+        os.register_at_fork(after_in_child=close)

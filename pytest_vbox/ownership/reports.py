@@ -1,0 +1,55 @@
+"""What was cleaned up after the dead: a log, and what the next run shows of it."""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+_LOG: Final = "reaper.log"
+_UNSEEN: Final = "unseen"
+_LARGEST: Final = 1024 * 1024
+
+
+def log_file(state: Path) -> Path:
+    """The log, for people. The one before it ends with ``.1``."""
+    return state / _LOG
+
+
+def report(state: Path, run: str, lines: list[str]) -> None:
+    """Write down what was done about a run that died.
+
+    Args:
+        state: The state folder.
+        run: The run.
+        lines: Sentences; none if there is nothing to say.
+    """
+    if not lines:
+        return
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    text = "".join(f"{now} run {run[:8]}: {line}\n" for line in lines)
+    log = log_file(state)
+    with suppress(OSError):
+        if log.stat().st_size > _LARGEST:
+            log.replace(log.with_name(f"{_LOG}.1"))
+    with log.open("a", encoding="utf-8") as file:
+        file.write(text)
+    folder = state / _UNSEEN
+    folder.mkdir(exist_ok=True, mode=0o700)
+    temporary = folder / f"{uuid.uuid4().hex}.new"
+    temporary.write_text(text, encoding="utf-8")
+    temporary.rename(temporary.with_suffix(".txt"))
+
+
+def take_unseen(state: Path) -> list[str]:
+    """What nobody was shown yet, oldest first; each line is given once."""
+    lines: list[str] = []
+    for path in (state / _UNSEEN).glob("*.txt"):
+        taken = path.with_suffix(".taken")
+        with suppress(OSError):  # another run shows it
+            path.rename(taken)
+            lines += taken.read_text(encoding="utf-8", errors="replace").splitlines()
+            taken.unlink()
+    return sorted(lines)
