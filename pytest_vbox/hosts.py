@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import ExitStack
 from pathlib import Path
 
-from pytest_vbox import places, service
+from pytest_vbox import places, service, trust
 from pytest_vbox.catalogues import load_catalogue
 from pytest_vbox.images import Report, silent
 from pytest_vbox.machines import VirtualBoxHost
 from pytest_vbox.records import Journal
 from pytest_vbox.settings import Settings, load
 from pytest_vbox.virtualbox import Credentials, WsdlCache, connect
+from pytest_vbox.virtualbox.errors import OpenToAnybody
 
 
 def connect_host(
@@ -46,14 +48,25 @@ def connect_host(
         UnsupportedVersion: That VirtualBox is too old or too new.
     """
     settings = settings or load(root=root)
+    trust.check_settings(settings)
     catalogue = load_catalogue(settings, root or Path.cwd())
     state = places.state_folder()
     endpoint = service.find(settings.url, state=state)
     with ExitStack() as undo:
         undo.callback(endpoint.release)
         credentials = Credentials(endpoint.user or settings.user, endpoint.password or settings.login_password())
-        cache = WsdlCache(places.cache_folder() / "wsdl")
-        session = undo.enter_context(connect(endpoint.url, credentials, cache=cache, ca=settings.ca))
+        cache = WsdlCache(places.cache_folder() / "wsdl" / _origin(endpoint))
+        try:
+            session = connect(
+                endpoint.url,
+                credentials,
+                cache=cache,
+                ca=settings.ca,
+                refuse_open=trust.has_to_refuse_strangers(settings, endpoint.url),
+            )
+        except OpenToAnybody as error:
+            raise trust.open_to_anybody(endpoint.url) from error
+        undo.enter_context(session)
         host = VirtualBoxHost(
             session,
             settings,
@@ -71,3 +84,10 @@ def connect_host(
             host.clean_up_abandoned()
         undo.pop_all()  # from here on it is the host that closes them
     return host
+
+
+def _origin(endpoint: service.Endpoint) -> str:
+    """Whose description it is: one service shall not choose what calls to another one look like."""
+    if endpoint.lease is not None:
+        return "private"
+    return hashlib.sha256(endpoint.url.encode()).hexdigest()[:16]
