@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import requests
 
 from pytest_vbox.virtualbox import Credentials, connect, wire
 from pytest_vbox.virtualbox.api import Api
@@ -43,7 +44,7 @@ class _Server:
                 except OSError:  # whoever asked has had enough
                     self.close_connection = True
 
-            do_POST = do_GET
+            do_POST = do_GET  # noqa: N815 - as it is called there
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 pass
@@ -118,7 +119,7 @@ def _endless(request: http.server.BaseHTTPRequestHandler) -> None:
         request.wfile.write(b"<x/>" * 64 * 1024)
 
 
-def test_a_description_of_10_gb_is_not_read(server: _Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_description_of_10_gb_is_not_read(server: _Server) -> None:
     server.answer = _endless
     with pytest.raises(ServiceUnavailable, match="more than 16 MiB at once: not VirtualBox's web service"):
         Wire(server.url).get_wsdl()
@@ -167,7 +168,11 @@ def test_an_answer_that_trickles_has_an_end(server: _Server, monkeypatch: pytest
 @pytest.mark.timeout(20)
 def test_an_answer_that_does_not_come_has_an_end(server: _Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "CALL_TIMEOUT", 0.2)
-    server.answer = lambda _: server.over.wait(10) and None
+
+    def answer(_: http.server.BaseHTTPRequestHandler) -> None:
+        server.over.wait(10)
+
+    server.answer = answer
     with pytest.raises(ServiceUnavailable, match="no answer in time"):
         connect(server.url, WHO)
 
@@ -273,7 +278,7 @@ def test_a_logon_that_fails_has_the_password_in_no_variable_of_its_traceback_and
         def interrupt(*_: object, **__: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(wire.requests.Session, "send", interrupt)
+        monkeypatch.setattr(requests.Session, "send", interrupt)
     with pytest.raises((VirtualBoxError, KeyboardInterrupt)) as caught:
         connect(_failing(service, kind), WHO)
     shown = []
