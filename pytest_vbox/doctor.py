@@ -63,6 +63,10 @@ def examine(settings: Settings, root: Path) -> Iterator[Finding]:
     """
     yield _python()
     yield from _own_folders()
+    try:
+        places.state_folder(), places.cache_folder()
+    except places.UnsafeFolder:
+        return  # all that follows would need them
     yield from _security(settings)
     if settings.url is None:
         yield from _installation()
@@ -94,7 +98,7 @@ def _own_folders() -> Iterator[Finding]:
         try:
             folder = get()
             there = next(path for path in (folder, *folder.parents) if path.exists())
-        except OSError as error:
+        except (OSError, places.UnsafeFolder) as error:
             yield Finding(
                 name, State.FAIL, str(error), "pytest-vbox cannot keep its own files", "chmod, or set HOME"
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import logging
 import os
 import subprocess
 import sys
@@ -11,14 +12,17 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import psutil
 
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.ownership import held
 from pytest_vbox.service.installation import VirtualBoxUnusable, find_installation
+from pytest_vbox.service.listener import is_trusted
 from pytest_vbox.service.record import Lease, Process, Record
+
+logger = logging.getLogger(__name__)
 
 #: Where VirtualBox's service listens if it is started without options.
 USUAL_PORT: Final = 18083
@@ -45,6 +49,8 @@ class Endpoint:
 def find(url: str | None, *, state: Path, usual_port: int = USUAL_PORT) -> Endpoint:
     """The service to use: the one named, else the one on the usual port, else a private one.
 
+    On the usual port that of this user or of root: another user of this computer could wait there for somebody.
+
     Args:
         url: What the user named, or None.
         state: The state folder.
@@ -58,7 +64,10 @@ def find(url: str | None, *, state: Path, usual_port: int = USUAL_PORT) -> Endpo
     if url is not None:
         return Endpoint(url)
     if answers("127.0.0.1", usual_port):
-        return Endpoint(f"http://127.0.0.1:{usual_port}")
+        if not is_trusted(usual_port):
+            logger.info("on port %d another user's service answers; it is not used", usual_port)
+        else:
+            return Endpoint(f"http://127.0.0.1:{usual_port}")
     deadline = Deadline(_START_TIMEOUT)
     with held(state, "service", deadline):
         # The lease first: from here on the keeper of a running service will not end it.
@@ -101,7 +110,8 @@ def _running(state: Path) -> Record | None:
     if record is None:
         return None
     host, _, port = record.url.removeprefix("http://").partition(":")
-    if record.keeper.find() and record.service.find() and answers(host, int(port), timeout=10.0):
+    alive = record.keeper.find() and record.service.find()
+    if alive and is_trusted(int(port)) and answers(host, int(port), timeout=10.0):
         return record
     # Its keeper was killed, or it hangs: nobody would end it any more, so it is ended here.
     _end(record.keeper)
@@ -130,7 +140,7 @@ def _start(state: Path, deadline: Deadline) -> Record:
     installation = find_installation()
     installation.check_driver()
     log = state / "service.log"
-    with log.open("wb") as output:
+    with _own_file(log) as output:
         keeper = subprocess.Popen(
             [sys.executable, "-m", "pytest_vbox.service.keeper", str(state), *vars(installation).values()],
             stdin=subprocess.DEVNULL,
@@ -154,6 +164,12 @@ def _start(state: Path, deadline: Deadline) -> Record:
     return record
 
 
+def _own_file(path: Path) -> BinaryIO:
+    """An empty file that only the user may read, from the first moment."""
+    path.unlink(missing_ok=True)
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
+
 def _end_unready(keeper: subprocess.Popen[bytes]) -> None:
     if keeper.poll() is None:
         keeper.terminate()
@@ -166,7 +182,8 @@ def _end_unready(keeper: subprocess.Popen[bytes]) -> None:
 
 def _environment() -> dict[str, str]:
     """The environment for a process that outlives this one: without what belongs to a single pytest run."""
-    unwanted = ("PYTEST_CURRENT_TEST", "PYTEST_XDIST", "COV_CORE_")
+    # The password is that of another service.
+    unwanted = ("PYTEST_CURRENT_TEST", "PYTEST_XDIST", "COV_CORE_", "PYTEST_VBOX_PASSWORD")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
     environment["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)
     return environment
