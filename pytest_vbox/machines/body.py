@@ -11,7 +11,7 @@ from pytest_vbox.deadline import Deadline
 from pytest_vbox.guest import Connection, Settling
 from pytest_vbox.machines import power
 from pytest_vbox.machines.boot import Boot
-from pytest_vbox.machines.build import sign
+from pytest_vbox.machines.build import sign, write_down_host_key
 from pytest_vbox.machines.context import Context
 from pytest_vbox.machines.errors import MachineError
 from pytest_vbox.machines.forwards import Forwards
@@ -194,7 +194,19 @@ class Body:
         parked, self._parked = self._parked, None
         if parked is not None:
             with suppress(VirtualBoxError), parked.hold:  # it is gone already
-                sign(parked.session.machine, self._plan)
+                sign(parked.session.machine, self._plan, self._host_key)
+
+    def _leave_host_key(self) -> None:
+        """Say in VirtualBox which key its SSH server showed, for those who enter it after us."""
+        if self._host_key is None:
+            return
+        kind = LockType.SHARED if self.api.state.is_online else LockType.WRITE
+        # Without it, whoever enters it next pins what is shown then.
+        with (
+            suppress(VirtualBoxError),
+            self._context.session.lock(self.api, kind, Deadline(power.PATIENCE)) as held,
+        ):
+            write_down_host_key(held.machine, self._host_key)
 
     def _unlock(self) -> None:
         """Give the lock back, if it is still held since it was parked."""

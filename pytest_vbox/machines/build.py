@@ -108,7 +108,7 @@ def nat_slot(hardware: Hardware) -> int | None:
     return None
 
 
-def sign(machine: Machine, plan: Plan) -> None:
+def sign(machine: Machine, plan: Plan, host_key: str | None = None) -> None:
     """Say in the machine itself whose it is, and how to enter it (but no password).
 
     A running machine has to be locked for it, and the session's machine given. With the ledger lost, this alone
@@ -124,5 +124,15 @@ def sign(machine: Machine, plan: Plan) -> None:
         "user": plan.model.image.user,
         "key": str(plan.key) if plan.key is not None else None,
         "slot": nat_slot(plan.model.hardware),
+        "host_key": host_key,
     }
     machine.set_extra_data(OWNER_KEY, json.dumps(owner))
+
+
+def write_down_host_key(machine: Machine, host_key: str) -> None:
+    """Say in the machine itself which key its SSH server showed, for those who enter it later.
+
+    A running machine has to be locked for it, and the session's machine given.
+    """
+    owner = json.loads(machine.get_extra_data(OWNER_KEY) or "{}")
+    machine.set_extra_data(OWNER_KEY, json.dumps({**owner, "host_key": host_key}))

@@ -85,6 +85,7 @@ class Maker:
                 ports.rules,
                 deadline,
                 record_serial=self._context.local,
+                host_key=golden.host_key or None,
             )
             return Built(plan, machine, ports, golden)
 

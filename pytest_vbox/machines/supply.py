@@ -255,6 +255,7 @@ class Supply:
     def keep(self, machine: Machine) -> str:
         """Let a machine live on after the run. Returns how to enter it and how to remove it."""
         self._ledger.strike(machine.id)
+        machine._leave_host_key()
         place, machine._place = machine._place, None
         self._release(place)
         enter = "it has no SSH"
