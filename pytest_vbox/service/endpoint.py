@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import logging
 import os
 import subprocess
 import sys
@@ -21,8 +20,6 @@ from pytest_vbox.ownership import held
 from pytest_vbox.service.installation import VirtualBoxUnusable, find_installation
 from pytest_vbox.service.listener import is_trusted
 from pytest_vbox.service.record import Lease, Process, Record
-
-logger = logging.getLogger(__name__)
 
 #: Where VirtualBox's service listens if it is started without options.
 USUAL_PORT: Final = 18083
@@ -63,11 +60,8 @@ def find(url: str | None, *, state: Path, usual_port: int = USUAL_PORT) -> Endpo
     """
     if url is not None:
         return Endpoint(url)
-    if answers("127.0.0.1", usual_port):
-        if not is_trusted(usual_port):
-            logger.info("on port %d another user's service answers; it is not used", usual_port)
-        else:
-            return Endpoint(f"http://127.0.0.1:{usual_port}")
+    if is_trusted(usual_port) and answers("127.0.0.1", usual_port):
+        return Endpoint(f"http://127.0.0.1:{usual_port}")
     deadline = Deadline(_START_TIMEOUT)
     with held(state, "service", deadline):
         # The lease first: from here on the keeper of a running service will not end it.

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import requests
 import urllib3.exceptions
 
-from pytest_vbox.deadline import Deadline
+from pytest_vbox.virtualbox.bounded import adapter
 from pytest_vbox.virtualbox.errors import ServiceUnavailable
 
 #: Seconds after which a call that got no answer at all is given up. Long operations do not come near it:
@@ -62,6 +62,8 @@ class Wire:
             session.verify = self._ca or True
             # What is compressed could become any number of bytes.
             session.headers["Accept-Encoding"] = "identity"
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, adapter(ANSWER_TIMEOUT))
             self._local.session = session
             with self._lock:
                 self._sessions.append(session)
@@ -121,7 +123,6 @@ class Wire:
             )
 
     def _whole(self, reply: requests.Response, limit: int) -> bytes:
-        deadline = Deadline(ANSWER_TIMEOUT)
         body = bytearray()
         try:
             while chunk := reply.raw.read1(_CHUNK):
@@ -130,11 +131,6 @@ class Wire:
                     raise ServiceUnavailable(
                         f"what answers at {self.url} sends more than {limit // 1024**2} MiB at once: not "
                         "VirtualBox's web service"
-                    )
-                if deadline.expired:
-                    raise ServiceUnavailable(
-                        f"what answers at {self.url} was not done after {deadline.elapsed:.0f} s, and "
-                        f"{len(body)} bytes"
                     )
         except urllib3.exceptions.HTTPError as error:
             # What requests makes of it where it reads the body.

@@ -149,19 +149,29 @@ def test_what_is_compressed_is_not_unpacked(server: _Server) -> None:
     assert len(Wire(server.url).get_wsdl()) == len(packed)
 
 
+_TRICKLES = {
+    "body": (b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", b" "),
+    "header": (b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+    "status": (b"HTTP/1.1 200 ", b"O"),
+    "continue": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "chunks": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+    "chunk-size": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0"),
+}
+
+
 @pytest.mark.timeout(20)
-def test_an_answer_that_trickles_has_an_end(server: _Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "ANSWER_TIMEOUT", 0.3)
+@pytest.mark.parametrize("kind", _TRICKLES)
+def test_an_answer_that_trickles_has_an_end(server: _Server, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(wire, "ANSWER_TIMEOUT", 0.2)
+    start, more = _TRICKLES[kind]
 
     def answer(request: http.server.BaseHTTPRequestHandler) -> None:
-        request.send_response(200)
-        request.send_header("Content-Length", "1000000")
-        request.end_headers()
-        while not server.over.wait(0.02):
-            request.wfile.write(b" ")
+        request.wfile.write(start)
+        while not server.over.wait(0.01):
+            request.wfile.write(more)
 
     server.answer = answer
-    with pytest.raises(ServiceUnavailable, match=r"was not done after 0 s, and \d+ bytes"):
+    with pytest.raises(ServiceUnavailable, match="no answer in time"):
         connect(server.url, WHO)
 
 
