@@ -249,7 +249,10 @@ def test_a_description_includes_no_file_and_no_address(
     service: FakeService, elsewhere: _Server, tmp_path: Path
 ) -> None:
     trap = tmp_path / "trap.xsd"
-    trap.write_text("not read")
+    # Nothing is wrong with it, so that whoever reads it notices nothing.
+    trap.write_text(
+        '<xsd:schema xmlns:xsd="http://www.w3.org/2001/XMLSchema" targetNamespace="http://www.virtualbox.org/"/>'
+    )
     for location in (str(trap), trap.as_uri(), f"{elsewhere.url}/more.xsd"):
         include = f'<xsd:include schemaLocation="{location}"/>'.encode()
         wsdl = description().wsdl()
