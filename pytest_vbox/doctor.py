@@ -11,14 +11,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from pytest_vbox import places, service
+from pytest_vbox import places, service, trust
 from pytest_vbox.catalogues import load_catalogue
 from pytest_vbox.hosts import connect_host
 from pytest_vbox.images import Library
 from pytest_vbox.machines import VirtualBoxHost
 from pytest_vbox.models import Catalogue, ModelError
 from pytest_vbox.ownership import abandoned
-from pytest_vbox.settings import Settings
+from pytest_vbox.settings import Settings, SettingsError
 from pytest_vbox.virtualbox.errors import VirtualBoxError
 
 _GIB: Final = 1024**3
@@ -63,6 +63,11 @@ def examine(settings: Settings, root: Path) -> Iterator[Finding]:
     """
     yield _python()
     yield from _own_folders()
+    try:
+        places.state_folder(), places.cache_folder()
+    except places.UnsafeFolder:
+        return  # all that follows would need them
+    yield from _security(settings)
     if settings.url is None:
         yield from _installation()
     host = None
@@ -93,7 +98,7 @@ def _own_folders() -> Iterator[Finding]:
         try:
             folder = get()
             there = next(path for path in (folder, *folder.parents) if path.exists())
-        except OSError as error:
+        except (OSError, places.UnsafeFolder) as error:
             yield Finding(
                 name, State.FAIL, str(error), "pytest-vbox cannot keep its own files", "chmod, or set HOME"
             )
@@ -158,11 +163,21 @@ def _kvm() -> Finding:
     return Finding(name, State.PASS, "no other hypervisor is at work")
 
 
+def _security(settings: Settings) -> Iterator[Finding]:
+    """What the user allowed that is not secure; nothing where there is nothing to say."""
+    for risk in trust.risks(settings):
+        means = "others may use your machines, or the password"
+        yield Finding("security", State.WARN, risk, means, "take --vbox-insecure, or vbox_insecure, away")
+
+
 def _service(settings: Settings, root: Path) -> Iterator[tuple[Finding, VirtualBoxHost | None]]:
     """Connects; broken YAML is another check's."""
     name = "web service"
     try:
         host = connect_host(settings, root=root, clean_up=False)
+    except SettingsError as error:
+        yield Finding(name, State.FAIL, str(error), "no machine test can run", "correct the setting"), None
+        return
     except ModelError:
         yield Finding(name, State.SKIP, "not tried, since the YAML is broken"), None
         return

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import uuid
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any, Final
 
-from pytest_vbox import places, service
+from pytest_vbox import places, service, trust
 from pytest_vbox.catalogues import load_catalogue
 from pytest_vbox.images import Report, silent
 from pytest_vbox.machines import VirtualBoxHost
+from pytest_vbox.models import Catalogue
+from pytest_vbox.ownership import Entry, Kind, Ledger, Reaper
 from pytest_vbox.records import Journal
+from pytest_vbox.secret import Secret
 from pytest_vbox.settings import Settings, load
 from pytest_vbox.virtualbox import Credentials, WsdlCache, connect
+from pytest_vbox.virtualbox.errors import OpenToAnybody
+
+_SERVICE: Final = Entry("service", "use of the private web service", "", kind=Kind.SERVICE)
 
 
 def connect_host(
@@ -46,14 +56,86 @@ def connect_host(
         UnsupportedVersion: That VirtualBox is too old or too new.
     """
     settings = settings or load(root=root)
-    catalogue = load_catalogue(settings, root or Path.cwd())
-    state = places.state_folder()
-    endpoint = service.find(settings.url, state=state)
+    trust.check_settings(settings)
+    return _connected(
+        settings,
+        load_catalogue(settings, root or Path.cwd()),
+        run=run,
+        ssh_key=ssh_key,
+        artifacts=artifacts,
+        clean_up=clean_up,
+        report=report,
+        journal=journal,
+    )
+
+
+def connect_to_clean_up(settings: Settings) -> VirtualBoxHost:
+    """Connect to VirtualBox without the images and profiles, which may be wrong or gone; nothing can be made."""
+    trust.check_settings(settings)
+    return _connected(settings, Catalogue.load([]), watched=False, clean_up=False)
+
+
+def clean_up_as(access: Mapping[str, Any], dying: Path) -> list[str]:
+    """Clean up after a process, with what it has told its reaper. Returns the names of the machines.
+
+    Args:
+        access: As `_access` has put it together.
+        dying: The process's part of the ledger.
+    """
+    settings = Settings(
+        url=access["url"],
+        user=str(access["user"]),
+        password=Secret(access["password"]),
+        ca=Path(access["ca"]) if access["ca"] is not None else None,
+        insecure=bool(access["insecure"]),
+    )
+    with connect_to_clean_up(settings) as host:
+        return host.clean_up_abandoned(dying)
+
+
+def _connected(
+    settings: Settings,
+    catalogue: Catalogue,
+    *,
+    run: str | None = None,
+    ssh_key: Path | None = None,
+    artifacts: Path | None = None,
+    clean_up: bool = True,
+    watched: bool = True,
+    report: Report = silent,
+    journal: Journal | None = None,
+) -> VirtualBoxHost:
+    state, run = places.state_folder(), run or uuid.uuid4().hex
+    password = settings.login_password()
+    reaper = Reaper(state, run, _access(settings, password))
     with ExitStack() as undo:
+        ledger = Ledger(state, run)
+
+        def parted() -> None:
+            ledger.strike(_SERVICE.id)
+            ledger.close()
+            reaper.close()
+
+        undo.callback(parted)
+        if watched:
+            ledger.before_add = lambda: reaper.attend(ledger.path)
+        if settings.url is None and watched:
+            ledger.add(_SERVICE)
+        endpoint = service.find(settings.url, state=state)
         undo.callback(endpoint.release)
-        credentials = Credentials(endpoint.user or settings.user, endpoint.password or settings.login_password())
-        cache = WsdlCache(places.cache_folder() / "wsdl")
-        session = undo.enter_context(connect(endpoint.url, credentials, cache=cache, ca=settings.ca))
+        credentials = Credentials(endpoint.user or settings.user, endpoint.password or password)
+        cache = WsdlCache(places.cache_folder() / "wsdl" / _origin(endpoint))
+        try:
+            session = connect(
+                endpoint.url,
+                credentials,
+                cache=cache,
+                ca=settings.ca,
+                refuse_open=trust.has_to_refuse_strangers(settings, endpoint.url),
+            )
+        except OpenToAnybody as error:
+            raise trust.open_to_anybody(endpoint.url) from error
+        undo.enter_context(session)
         host = VirtualBoxHost(
             session,
             settings,
@@ -63,11 +145,32 @@ def connect_host(
             run=run,
             ssh_key=ssh_key,
             artifacts=artifacts,
-            on_close=endpoint.release,
+            on_close=lambda: (endpoint.release(), parted())[-1],
             report=report,
             journal=journal,
+            ledger=ledger,
+            retire=lambda entry: service.tidy(state) if entry.kind is Kind.SERVICE else None,
         )
         if clean_up:
             host.clean_up_abandoned()
         undo.pop_all()  # from here on it is the host that closes them
     return host
+
+
+def _access(settings: Settings, password: str) -> dict[str, Any]:
+    """What a run's reaper has to know to reach the same VirtualBox."""
+    ca = str(settings.ca.absolute()) if settings.ca is not None else None
+    return {
+        "url": settings.url,
+        "user": settings.user,
+        "password": password,
+        "ca": ca,
+        "insecure": settings.insecure,
+    }
+
+
+def _origin(endpoint: service.Endpoint) -> str:
+    """Whose description it is: one service shall not choose what calls to another one look like."""
+    if endpoint.lease is not None:
+        return "private"
+    return hashlib.sha256(endpoint.url.encode()).hexdigest()[:16]

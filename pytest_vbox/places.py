@@ -1,23 +1,49 @@
-"""Where pytest-vbox keeps things of its own, on each platform."""
+"""Where pytest-vbox keeps things of its own, on each platform; and that they are the user's alone."""
 
 from __future__ import annotations
 
 import os
+import stat
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 import platformdirs
 
-_NAME = "pytest-vbox"
+from pytest_vbox.settings import SettingsError
+
+_NAME: Final = "pytest-vbox"
+_ROOT: Final = 0
+
+
+class UnsafeFolder(SettingsError):
+    """A folder of pytest-vbox's is in the hands of another user of this computer."""
 
 
 def state_folder() -> Path:
-    """What has to survive a crash: ledgers, locks, the private service's state. Only the user may look inside."""
-    return _private(Path(platformdirs.user_state_dir(_NAME, appauthor=False)))
+    """What has to survive a crash: ledgers, locks, the private service's state. Only the user may look inside.
+
+    Raises:
+        UnsafeFolder: It belongs to another user.
+    """
+    folder = Path(platformdirs.user_state_dir(_NAME, appauthor=False))
+    _make(folder)
+    _check(folder, "XDG_STATE_HOME")
+    return folder
 
 
 def cache_folder() -> Path:
-    """What can be made again at any time."""
-    return Path(platformdirs.user_cache_dir(_NAME, appauthor=False))
+    """What can be made again at any time, disks of images above all. Only the user may look inside.
+
+    Raises:
+        UnsafeFolder: It belongs to another user.
+    """
+    folder = Path(platformdirs.user_cache_dir(_NAME, appauthor=False))
+    with suppress(OSError):  # whoever writes into it will say so, and not everybody does
+        _make(folder)
+    if folder.exists():
+        _check(folder, "XDG_CACHE_HOME")
+    return folder
 
 
 def config_folder() -> Path:
@@ -25,8 +51,46 @@ def config_folder() -> Path:
     return Path(platformdirs.user_config_dir(_NAME, appauthor=False))
 
 
-def _private(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if os.name == "posix" and folder.stat().st_mode & 0o077:
+def _make(folder: Path) -> None:
+    """Make a folder and those above it, for the user alone, whatever the umask."""
+    if not folder.exists():
+        for missing in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
+            # exist_ok: another worker may be here at the same moment.
+            missing.mkdir(exist_ok=True, mode=0o700)
+
+
+def _check(folder: Path, variable: str) -> None:
+    """See that nobody else can change what is in a folder, or put another one in its place.
+
+    Raises:
+        UnsafeFolder: Somebody can.
+    """
+    if os.name != "posix":
+        return  # profiles on Windows are the user's alone, by inheritance
+    own = os.getuid()
+    advice = f"Move it away, or set {variable} to a folder of yours"
+    # A link's owner can lead it elsewhere; what it leads to is looked at below.
+    for path in (folder, folder.parent):
+        owner = path.lstat().st_uid
+        if owner not in {own, _ROOT}:
+            raise UnsafeFolder(f"{path} belongs to {_user(owner)}, who could put anything there. {advice}")
+    real = folder.resolve()
+    status, above = real.stat(), real.parent.stat()
+    if status.st_uid != own:
+        shown = f"{folder} leads to {real}, which" if real != folder else str(folder)
+        raise UnsafeFolder(f"{shown} belongs to {_user(status.st_uid)}, not to {_user(own)}. {advice}")
+    if above.st_uid not in {own, _ROOT}:
+        raise UnsafeFolder(f"{real.parent} belongs to {_user(above.st_uid)}. {advice}")
+    if above.st_mode & stat.S_IWOTH and not above.st_mode & stat.S_ISVTX:
+        raise UnsafeFolder(f"everybody may rename what is in {real.parent}. Try: chmod o-w {real.parent}")
+    if status.st_mode & 0o077:
         folder.chmod(0o700)
-    return folder
+
+
+def _user(number: int) -> str:
+    import pwd
+
+    try:
+        return f"the user {pwd.getpwuid(number).pw_name}"
+    except KeyError:
+        return f"the user {number}"

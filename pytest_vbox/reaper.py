@@ -1,6 +1,6 @@
 """The reaper's process: ``python -m pytest_vbox.reaper STATE RUN``; see `pytest_vbox.ownership.reaper`.
 
-What it imports while it only watches is little; the way to VirtualBox comes in when there is something to clean up.
+What it imports while it only watches is little; the way to VirtualBox comes in when there is something to do.
 """
 
 from __future__ import annotations

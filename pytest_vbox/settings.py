@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from pytest_vbox.secret import ReadableByOthers, Secret, first_line
+
 ENVIRONMENT_PREFIX: Final = "PYTEST_VBOX_"
 
 
@@ -55,6 +57,7 @@ class Settings:
     password_file: Path | None = None
     password: str = field(default="", repr=False)
     ca: Path | None = None
+    insecure: bool = False
     image: str | None = None
     profile: str | None = None
     profiles: tuple[Path, ...] = ()
@@ -72,15 +75,20 @@ class Settings:
         """The web service's password: from the environment, else the first line of the file.
 
         Raises:
-            SettingsError: The file cannot be read.
+            SettingsError: The file cannot be read, or others than its owner can.
         """
         if self.password or self.password_file is None:
             return self.password
         try:
-            # Some Windows programs begin every file with a byte order mark.
-            return self.password_file.read_text(encoding="utf-8-sig").partition("\n")[0].rstrip("\r")
-        except (OSError, UnicodeDecodeError) as error:
+            return first_line(self.password_file, private=not self.insecure)
+        except (OSError, ValueError) as error:
             raise SettingsError(f"--vbox-password-file: cannot read {self.password_file}: {error}") from error
+        except ReadableByOthers as error:
+            raise SettingsError(
+                f"--vbox-password-file: {error}. Like ssh with a private key, pytest-vbox does not use it then. "
+                f"Try: chmod 600 {self.password_file} (or give the password in PYTEST_VBOX_PASSWORD, or "
+                "--vbox-insecure)"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -218,13 +226,21 @@ OPTIONS: Final[tuple[Option, ...]] = (
         metavar="FILE",
         flag="--vbox-password-file",
     ),
-    Option("password", str, "Password for the web service, from the environment only."),
+    Option("password", Secret, "Password for the web service, from the environment only."),
     Option(
         "ca",
         _path,
         "Certificate authority (PEM) for a web service over https, if the system does not know it.",
         metavar="FILE",
         flag="--vbox-ca",
+    ),
+    Option(
+        "insecure",
+        _yes_or_no,
+        "Use a web service on another computer without https, or one that lets anybody in, and a password file "
+        "that others may read. For networks and computers that are yours alone.",
+        flag="--vbox-insecure",
+        switch=True,
     ),
     Option(
         "image",
@@ -339,7 +355,8 @@ def load(
     Raises:
         SettingsError: A value cannot be used; it names the option as the user wrote it.
     """
-    environ = os.environ if environ is None else environ
+    # The rest of it is nobody's business, such as that of a traceback with local variables.
+    environ = _hushed(os.environ if environ is None else environ)
     root = root or Path.cwd()
     values: dict[str, Any] = {}
     for option in OPTIONS:
@@ -350,6 +367,16 @@ def load(
             values[option.name] = tuple(parsed) if option.repeatable else parsed[-1]
     values.setdefault("artifacts", root / ".pytest_vbox")
     return Settings(**values)
+
+
+def _hushed(environ: Mapping[str, str]) -> dict[str, str]:
+    """What belongs to pytest-vbox of an environment; the password as one that is not shown."""
+    secret = f"{ENVIRONMENT_PREFIX}PASSWORD"
+    return {
+        name: Secret(text) if name == secret else text
+        for name, text in environ.items()
+        if name.startswith(ENVIRONMENT_PREFIX)
+    }
 
 
 def _find(

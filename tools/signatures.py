@@ -27,6 +27,7 @@ from pytest_vbox.virtualbox.wsdl import WSDL, XSD, distil, parse
 ROOM = Path(__file__).parent.parent / "pytest_vbox" / "virtualbox"
 BOOTSTRAP = (
     "IWebsessionManager_logon",
+    "IWebsessionManager_logoff",
     "IVirtualBox_getVersion",
     "IVirtualBox_getRevision",
     "IVirtualBox_getAPIVersion",

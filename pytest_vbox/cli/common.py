@@ -47,6 +47,10 @@ def project_options(command: F) -> F:
 def host_options(command: F) -> F:
     """Which VirtualBox; and where images and profiles are described."""
     for decorate in (
+        # As text, like all the others: it goes the same way.
+        click.option(
+            "--insecure", flag_value="true", default=None, type=str, help="Like pytest's --vbox-insecure."
+        ),
         click.option("--ca", metavar="FILE", help="Like pytest's --vbox-ca."),
         click.option("--password-file", metavar="FILE", help="Like pytest's --vbox-password-file."),
         click.option("--user", metavar="NAME", help="Like pytest's --vbox-user."),
@@ -63,11 +67,19 @@ def settings_of(
     user: str | None = None,
     password_file: str | None = None,
     ca: str | None = None,
+    insecure: str | None = None,
 ) -> Settings:
     """The settings: options, then the environment. (The ini file is pytest's, and is not read.)"""
     from pytest_vbox.settings import load
 
-    given = {"profiles": list(folders), "url": url, "user": user, "password_file": password_file, "ca": ca}
+    given = {
+        "profiles": list(folders),
+        "url": url,
+        "user": user,
+        "password_file": password_file,
+        "ca": ca,
+        "insecure": insecure,
+    }
     return load({name: value for name, value in given.items() if value}, root=root)
 
 

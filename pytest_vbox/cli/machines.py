@@ -177,7 +177,7 @@ def _logged_in(host: VirtualBoxHost, ours: Ours) -> Connection:
         password=password,
         private_key=Path(key) if key else None,
         sudo_password=None,
-        host_key=image.host_key if image is not None else None,
+        host_key=(image.host_key if image is not None else None) or ours.owner.get("host_key"),
     )
     return guest.connect((host.address, port), login, Deadline(60))
 

@@ -11,6 +11,7 @@ from paramiko.auth_strategy import AuthResult, AuthSource, AuthStrategy
 from pytest_vbox.guest.errors import LoginRefused
 from pytest_vbox.guest.login import Login
 from pytest_vbox.guest.transport import GuestTransport
+from pytest_vbox.secret import Secret
 
 _Attempt = Callable[[], list[str]]
 
@@ -56,7 +57,9 @@ class Authentication(AuthStrategy):
         raise self._refused(transport)
 
     def _attempts(self, transport: GuestTransport) -> Iterator[tuple[str, _Attempt]]:
-        user, key, password = self._login.user, self._key, self._login.password
+        user, key = self._login.user, self._key
+        # As one that paramiko's variables do not show in a traceback.
+        password = Secret(self._login.password) if self._login.password is not None else None
         if key is not None:
             yield "publickey", lambda: _listed(transport.auth_publickey(user, key))
         if password is not None:

@@ -15,8 +15,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from paramiko.pkey import UnknownKeyType
 
+from pytest_vbox.files import read_regular
 from pytest_vbox.guest.errors import KeyUnusable
 
+# Bytes of a private key's file; an RSA key of 16384 bits takes 13 KiB.
+_LONGEST = 64 * 1024
 # The failures of paramiko and cryptography while they read a key have no common base.
 _UNREADABLE = (paramiko.SSHException, UnknownKeyType, ValueError, TypeError, IndexError, EOFError)
 
@@ -34,7 +37,7 @@ def load_key(path: Path) -> paramiko.PKey:
     """
     path = Path(path).expanduser()
     try:
-        text = path.read_bytes()
+        text = read_regular(path, _LONGEST)
     except OSError as error:
         raise KeyUnusable(path, error.strerror or str(error)) from error
     return _parsed(path, text)

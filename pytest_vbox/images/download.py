@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urljoin, urlsplit
 
+from pytest_vbox.files import read_regular
 from pytest_vbox.images.checksums import MAX_BYTES, sha256_of, sum_for
 from pytest_vbox.images.errors import ImageError
 from pytest_vbox.images.report import Report
@@ -110,7 +111,7 @@ def fetch_sum(name: str, listed: str | Path, *, insecure: bool = False, stalled:
     """
     if isinstance(listed, Path):
         try:
-            text = listed.read_text(encoding="utf-8", errors="replace")
+            text = read_regular(listed, MAX_BYTES).decode("utf-8", errors="replace")
         except OSError as error:
             raise ImageError(f"the list of sums {listed} cannot be read: {error.strerror}") from error
         return sum_for(name, text, str(listed))
@@ -232,11 +233,11 @@ def _opened(source: Source, headers: dict[str, str], stalled: float) -> Iterator
                     allow_redirects=False,
                 )
             except requests.exceptions.SSLError as error:
-                raise ImageError(f"{url}: its certificate is not accepted: {error}") from error
+                raise ImageError(f"{_shown(url)}: its certificate is not accepted: {error}") from error
             except (requests.ConnectionError, requests.Timeout) as error:
                 raise _Broken from error
             except requests.RequestException as error:
-                raise ImageError(f"{url}: {error}") from error
+                raise ImageError(f"{_shown(url)}: {error}") from error
             with response:
                 if not response.is_redirect:
                     yield response
@@ -253,10 +254,24 @@ def _next(source: Source, url: str, location: str) -> str:
     to = urljoin(url, location)
     scheme = urlsplit(to).scheme
     if scheme not in {"http", "https"}:
-        raise ImageError(f"{source.url}: redirected to {to}, which is no web address")
+        raise ImageError(f"{source.url}: redirected to {_shown(to)}, which is no web address")
     if scheme == "http" and urlsplit(url).scheme == "https" and not source.insecure:
-        raise ImageError(f"{source.url}: redirected from https to {to}; insecure: true lets that pass")
+        raise ImageError(f"{source.url}: redirected from https to {_shown(to)}; insecure: true lets that pass")
     return to
+
+
+def _shown(url: str) -> str:
+    """An address as it may be shown: without a user, and without a query, in which there may be a signature.
+
+    It came from a server, and may be anything: no terminal shall obey it.
+    """
+    try:
+        parts = urlsplit(url)
+        place = parts.netloc.rpartition("@")[2]
+    except ValueError:
+        return "an address that is none"
+    text = f"{parts.scheme}://{place}{parts.path}" if place else f"{parts.scheme}:{parts.path}"
+    return ascii(text + ("?…" if parts.query else ""))[1:-1].replace("\\u2026", "…")[:300]
 
 
 def _is_loopback(url: str) -> bool:

@@ -22,6 +22,7 @@ from typing import Final
 
 import yaml
 
+from pytest_vbox.files import read_regular
 from pytest_vbox.images.shadow import hashed_password
 from pytest_vbox.models import Image, ModelError, Problem, UserData, UserDataError, parse_user_data
 
@@ -115,7 +116,7 @@ def _given(image: Image, image_name: str) -> UserData | None:
         return None
     file, key = cloud_init.user_data_file, f"images.{image_name}.cloud_init.user_data_file"
     try:
-        return parse_user_data(file.read_text(encoding="utf-8"))
+        return parse_user_data(read_regular(file).decode("utf-8").replace("\r\n", "\n"))
     except UserDataError as error:
         raise ModelError([Problem(file, error.line, key, error.message)]) from None
     except OSError as error:

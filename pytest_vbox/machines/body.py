@@ -194,7 +194,18 @@ class Body:
         parked, self._parked = self._parked, None
         if parked is not None:
             with suppress(VirtualBoxError), parked.hold:  # it is gone already
-                sign(parked.session.machine, self._plan)
+                sign(parked.session.machine, self._plan, self._host_key)
+
+    def _sign_as_kept(self) -> None:
+        """Say in VirtualBox that it outlives its run, and which key its SSH server showed."""
+        kind = LockType.SHARED if self.api.state.is_online else LockType.WRITE
+        # The list of kept machines alone is enough; without the key, whoever enters it pins what is shown then.
+        with (
+            suppress(VirtualBoxError),
+            self._context.session.lock(self.api, kind, Deadline(power.PATIENCE)) as held,
+        ):
+            sign(held.machine, self._plan, self._host_key, kept=True)
+            held.machine.save_settings()
 
     def _unlock(self) -> None:
         """Give the lock back, if it is still held since it was parked."""

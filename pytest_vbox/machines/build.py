@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Final
 
 from pytest_vbox.deadline import Deadline
+from pytest_vbox.files import check_regular
 from pytest_vbox.machines.configure import configure, storage
 from pytest_vbox.machines.configure.refusal import Keys
+from pytest_vbox.machines.errors import MachineError
 from pytest_vbox.machines.plan import OWNER_KEY, Plan
 from pytest_vbox.models import Hardware, StorageDevice
 from pytest_vbox.ownership import ProcessId
@@ -56,6 +58,8 @@ def attach_disks(
     base: Medium,
     deadline: Deadline,
     disks: Mapping[Path, Medium],
+    *,
+    local: bool,
 ) -> None:
     """Attach the image's disk, and everything else that the model has on its controllers.
 
@@ -66,6 +70,10 @@ def attach_disks(
         base: The image's disk; VirtualBox makes the differencing disk by itself, in the machine's own folder.
         deadline: For how long to wait.
         disks: Disks that are there already, ready to be shared, by their file.
+        local: Whether files are on this computer.
+
+    Raises:
+        MachineError: What goes into a drive is no file.
     """
     hardware, keys = plan.model.hardware, Keys(plan.model)
     with session.lock(machine, LockType.WRITE, deadline) as held:
@@ -74,9 +82,21 @@ def attach_disks(
         for index, position, controller, device in storage.devices(hardware):
             name = f"disk-{index}-{position}"
             with keys.of("storage", index, "devices", position):
+                if local:
+                    _check_file(device)
                 medium = _medium(session, mutable, device, name, deadline, disks)
             storage.attach(mutable, index, position, controller, device, medium, keys)
         mutable.save_settings()
+
+
+def _check_file(device: StorageDevice) -> None:
+    if device.medium is None:
+        return
+    try:
+        # VirtualBox would wait for somebody to write into a pipe, and hang for everybody.
+        check_regular(device.medium)
+    except OSError as error:
+        raise MachineError(f"the medium {device.medium} cannot be used: {error.strerror}") from error
 
 
 def _medium(
@@ -109,7 +129,7 @@ def nat_slot(hardware: Hardware) -> int | None:
     return None
 
 
-def sign(machine: Machine, plan: Plan, *, kept: bool = False) -> None:
+def sign(machine: Machine, plan: Plan, host_key: str | None = None, *, kept: bool = False) -> None:
     """Say in the machine itself whose it is, and how to enter it (but no password).
 
     A running machine has to be locked for it, and the session's machine given. With the ledger lost, this alone
@@ -118,6 +138,7 @@ def sign(machine: Machine, plan: Plan, *, kept: bool = False) -> None:
     Args:
         machine: The machine.
         plan: What it was made from.
+        host_key: Which key its SSH server shows, if that is known.
         kept: Whether it shall outlive its run.
     """
     owner = {
@@ -132,5 +153,6 @@ def sign(machine: Machine, plan: Plan, *, kept: bool = False) -> None:
         "user": plan.model.image.user,
         "key": str(plan.key) if plan.key is not None else None,
         "slot": nat_slot(plan.model.hardware),
+        "host_key": host_key,
     }
     machine.set_extra_data(OWNER_KEY, json.dumps(owner))

@@ -23,7 +23,6 @@ from pytest_vbox.machines.maker import Maker
 from pytest_vbox.machines.plan import GOLDEN_GROUP, GROUP, OWNER_KEY
 from pytest_vbox.machines.run_key import remove_abandoned_keys
 from pytest_vbox.ownership import Abandoned, Busy, Entry, KeptMachines, Kind, ProcessId, abandoned, held, report
-from pytest_vbox.virtualbox.enums import DeviceType
 from pytest_vbox.virtualbox.errors import (
     AccessDenied,
     InvalidObjectReference,

@@ -48,6 +48,7 @@ def create(
     deadline: Deadline,
     *,
     record_serial: bool,
+    host_key: str | None = None,
 ) -> Machine:
     """Make and register a machine that goes on where a snapshot was taken, once it is started.
 
@@ -58,13 +59,14 @@ def create(
         forwards: The NAT rules, by the slot of their adapter.
         deadline: For how long to wait for VirtualBox.
         record_serial: Write what the guest says on its first serial port into the machine's folder.
+        host_key: What the snapshot's SSH server shows.
     """
     machine = session.virtualbox.create_machine("", plan.name, plan.groups, plan.model.os_type, f"UUID={plan.id}")
     try:
         snapshot.machine.clone_to(machine, CloneMode.MACHINE_STATE, _OPTIONS).wait(deadline)
         machine.groups = plan.groups
         machine.set_extra_data(GOLDEN_KEY, "")
-        build.sign(machine, plan)
+        build.sign(machine, plan, host_key)
         if record_serial:
             ports.record_in_own_folder(machine, plan.model.hardware)
         for slot, rules in forwards.items():

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
+from pytest_vbox.files import read_regular
 from pytest_vbox.guest import public_key
 from pytest_vbox.images import state_of
 from pytest_vbox.models import MachineModel
@@ -80,7 +81,7 @@ def golden_key(platform: Platform, model: MachineModel, key: Path | None) -> str
     if image.cloud_init is not None:
         file = image.cloud_init.user_data_file
         parts["told"] = [
-            hashlib.sha256(file.read_bytes()).hexdigest() if file is not None else None,
+            hashlib.sha256(read_regular(file)).hexdigest() if file is not None else None,
             image.password.get_secret_value() if image.password is not None else None,
             public_key(key) if key is not None else None,
         ]

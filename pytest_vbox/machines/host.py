@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 from urllib.parse import urlsplit
 
 from pytest_vbox import places
@@ -37,12 +37,10 @@ from pytest_vbox.models import Catalogue, MachineModel
 from pytest_vbox.ownership import Capacity, Entry, Ledger, Limits
 from pytest_vbox.records import Journal, Way
 from pytest_vbox.settings import Reset, Settings
+from pytest_vbox.trust import is_loopback
 from pytest_vbox.virtualbox import VirtualBox, WebSession
-from pytest_vbox.virtualbox.errors import VirtualBoxError
 
 logger = logging.getLogger(__name__)
-
-_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class VirtualBoxHost:
@@ -89,10 +87,9 @@ class VirtualBoxHost:
         self.url = url
         self._on_close = on_close
         self.run = run or uuid.uuid4().hex
-        name = urlsplit(url).hostname or "localhost"
-        self.local = name in _LOOPBACK
+        self.local = is_loopback(url)
         #: Where forwarded ports are reached.
-        self.address = "127.0.0.1" if self.local else name
+        self.address = "127.0.0.1" if self.local else urlsplit(url).hostname or ""
         self._run_key = RunKey(state, self.run)
         self.journal = journal or Journal()
         self.journal.virtualbox = session.version
@@ -107,7 +104,8 @@ class VirtualBoxHost:
             self.journal,
         )
         self._identity = f"{self.address}:{session.virtualbox.home_folder}"
-        self._ledger = ledger or Ledger(state, self.run)
+        self._own_ledger = Ledger(state, self.run) if ledger is None else None
+        self._ledger = ledger or self._own_ledger
         self.report = report
         #: The golden machines, from which others are forked.
         self.golden = GoldenMachines(
@@ -299,7 +297,8 @@ class VirtualBoxHost:
         for machine in self.machines:
             self.discard(machine)
         self._supply.close()
-        self._ledger.close()
+        if self._own_ledger is not None:
+            self._own_ledger.close()
         self._run_key.close()
         if self._capacity is not None:
             self._capacity.close()

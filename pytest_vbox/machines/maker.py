@@ -61,7 +61,7 @@ class Maker:
             with self._disks(plan.model, deadline) as disks:
                 machine = build.create(self._session, plan, ports.rules, record_serial=self._context.local)
                 base = disks[disk_of(plan.model.image)]
-                build.attach_disks(self._session, machine, plan, base, deadline, disks)
+                build.attach_disks(self._session, machine, plan, base, deadline, disks, local=self._context.local)
             seed_drive.prepare(self._context, machine, plan, deadline)
             return Built(plan, machine, ports)
 
@@ -85,6 +85,7 @@ class Maker:
                 ports.rules,
                 deadline,
                 record_serial=self._context.local,
+                host_key=golden.host_key or None,
             )
             return Built(plan, machine, ports, golden)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from pytest_vbox.deadline import Deadline
+from pytest_vbox.files import read_regular
 from pytest_vbox.images import Bases
 from pytest_vbox.machines.errors import MachineError, StepError
 from pytest_vbox.machines.machine import Machine
@@ -208,7 +209,7 @@ def _told(image: Image) -> dict[str, object] | None:
 
 def _digest_of(file: Path) -> str:
     try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+        return hashlib.sha256(read_regular(file)).hexdigest()
     except OSError as error:
         raise ProvisionError(f"{file} cannot be read: {error.strerror}") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from pytest_vbox.files import check_regular
 from pytest_vbox.guest import CommandError, CommandTimeout, GuestError
 from pytest_vbox.machines.errors import StepError
 from pytest_vbox.machines.machine import Machine
@@ -31,13 +32,14 @@ def run_step(
     command = step.run
     try:
         if step.script is not None:
+            check_regular(step.script)
             machine.put(step.script, _SCRIPT)
             machine.run(f"chmod +x {_SCRIPT}")
             command = _SCRIPT
         machine.run(command or "", sudo=step.sudo, env=step.env, timeout=step.timeout)
         if step.script is not None:
             machine.run(f"rm -f {_SCRIPT}", sudo=step.sudo)
-    except (CommandError, CommandTimeout, GuestError) as error:
+    except (CommandError, CommandTimeout, GuestError, OSError) as error:
         raise failure(
             f"image {machine.image}: step {number} of its {what_for} failed ({what}): {error}", number
         ) from error

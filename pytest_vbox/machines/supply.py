@@ -13,7 +13,6 @@ from typing import Final
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.machines import fork, removal, seed_drive
 from pytest_vbox.machines.body import Built
-from pytest_vbox.machines.build import sign
 from pytest_vbox.machines.context import Context
 from pytest_vbox.machines.disposal import Disposal
 from pytest_vbox.machines.errors import MachineError
@@ -23,12 +22,10 @@ from pytest_vbox.machines.machine import Machine
 from pytest_vbox.machines.maker import Maker
 from pytest_vbox.machines.plan import Plan
 from pytest_vbox.machines.pool import Pool, Wanted
-from pytest_vbox.machines.power import PATIENCE
 from pytest_vbox.models import MachineModel
 from pytest_vbox.ownership import Capacity, KeptMachine, KeptMachines, Ledger, Place
 from pytest_vbox.records import Record, Way
 from pytest_vbox.settings import Keep, Reset, Settings
-from pytest_vbox.virtualbox.enums import LockType
 from pytest_vbox.virtualbox.errors import ObjectNotFound, VirtualBoxError
 
 logger = logging.getLogger(__name__)
@@ -261,20 +258,12 @@ class Supply:
         kept = self._kept_machine(machine)
         # In this order, so that it is in one of both lists whatever dies.
         KeptMachines(self._context.state).add(kept)
-        with suppress(VirtualBoxError):  # the list alone is enough
-            self._mark_as_kept(machine)
+        machine._sign_as_kept()
         self._ledger.strike(machine.id)
         machine._forwards.release()
         place, machine._place = machine._place, None
         self._release(place)
         return str(kept)
-
-    def _mark_as_kept(self, machine: Machine) -> None:
-        api = machine.api
-        kind = LockType.SHARED if api.state.is_online else LockType.WRITE
-        with self._session.lock(api, kind, Deadline(PATIENCE)) as held:
-            sign(held.machine, machine._plan, kept=True)
-            held.machine.save_settings()
 
     def _kept_machine(self, machine: Machine) -> KeptMachine:
         enter = "it has no SSH"

@@ -1,5 +1,5 @@
-"""What belongs to whom: the ledger of what a run made and the reaper that cleans up after it, the list of kept machines,
-locks and counts that hold over all workers and runs.
+"""What belongs to whom: the ledger of what a run made and the reaper that cleans up after it, the list of kept
+machines, locks and counts that hold over all workers and runs.
 
 Knows nothing of images and hardware models, nor of VirtualBox.
 """

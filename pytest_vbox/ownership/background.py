@@ -35,7 +35,8 @@ def start(module: str, *arguments: str, folder: Path, output: Any, errors: Any) 
 
 def _environment() -> dict[str, str]:
     """The environment for a process that outlives this one: without what belongs to a single pytest run."""
-    unwanted = ("PYTEST_CURRENT_TEST", "PYTEST_XDIST", "COV_CORE_")
+    # What needs the password is told of it, and nothing else shall hold it.
+    unwanted = ("PYTEST_CURRENT_TEST", "PYTEST_XDIST", "COV_CORE_", "PYTEST_VBOX_PASSWORD")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
     environment["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)
     return environment

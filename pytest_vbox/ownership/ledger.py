@@ -89,15 +89,15 @@ class Ledger:
     Args:
         state: The state folder.
         run: The id of the run, shared by all its workers.
-        before_add: Called before anything is written down: whoever looks after what is left has to be there.
 
     Attributes:
         path: The file.
+        before_add: Called before anything is written down: whoever looks after what is left has to be there.
     """
 
-    def __init__(self, state: Path, run: str, before_add: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, state: Path, run: str) -> None:
         self.run = run
-        self._before_add = before_add
+        self.before_add: Callable[[], None] = lambda: None
         self.path = run_folder(state, run) / f"{os.getpid()}-{uuid.uuid4().hex[:8]}.json"
         self._lock = FileLock(self.path.with_suffix(".lock"), thread_local=False)
         self._hold()
@@ -112,11 +112,13 @@ class Ledger:
 
     def add(self, *entries: Entry) -> None:
         """Write entries down, in the place of those of the same id. They are on the disk when this returns."""
-        self._before_add()
+        self.before_add()
         now = datetime.now(UTC).isoformat(timespec="seconds")
         with self._mutex:
             known = dict(self._entries)
-            self._entries.update((entry.id, entry if entry.since else replace(entry, since=now)) for entry in entries)
+            self._entries.update(
+                (entry.id, entry if entry.since else replace(entry, since=now)) for entry in entries
+            )
             try:
                 self._write()
             except BaseException:
@@ -144,9 +146,10 @@ class Ledger:
             if not self._entries:
                 self.path.unlink(missing_ok=True)
                 self.path.with_suffix(".new").unlink(missing_ok=True)
-            self._lock.release()
-            if not self._entries:
-                Path(self._lock.lock_file).unlink(missing_ok=True)
+            if self._lock.is_locked:
+                if not self._entries:
+                    Path(self._lock.lock_file).unlink(missing_ok=True)
+                self._lock.release()
                 _remove_if_empty(self.path.parent)
 
     def _hold(self) -> None:
@@ -209,7 +212,10 @@ class Abandoned:
         """Read a ledger. One that is torn or not ours counts as empty: VirtualBox's extra data says the same."""
         pid = path.stem.partition("-")[0]
         found = cls(path, path.parent.name, int(pid) if pid.isascii() and pid.isdigit() else 0)
-        for file in (path, path.with_suffix(".new")):  # the second where the first was torn by a crash of the system
+        for file in (
+            path,
+            path.with_suffix(".new"),
+        ):  # the second where the first was torn by a crash of the system
             try:
                 document = json.loads(file.read_text(encoding="utf-8"))
                 if document["format"] == _FORMAT:

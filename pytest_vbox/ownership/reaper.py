@@ -7,13 +7,14 @@ so tells the reaper. (Its own side is in `pytest_vbox.ownership.reaping`.)
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import socket
 import subprocess
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -111,12 +112,11 @@ class Reaper:
                 )
             except OSError as error:
                 raise ReaperUnavailable(f"the reaper of this run cannot be started: {error}") from error
-        assert process.stdout is not None
         # Whatever it does, its first line comes, or the end of its output.
         impatience = threading.Timer(_PATIENCE, process.kill)
         impatience.daemon = True
         impatience.start()
-        with process.stdout as output:
+        with process.stdout or nullcontext(io.BytesIO()) as output:
             said = output.readline()
         impatience.cancel()
         if said != READY:

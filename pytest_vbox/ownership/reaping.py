@@ -149,7 +149,7 @@ def serve(state: Path, run: str, clean_up: CleanUp) -> int:
 
 
 def _listen(folder: Path) -> tuple[socket.socket, str | list[object]]:
-    """A socket that only this user's processes can reach, or, where there are none, one that asks for the token."""
+    """A socket that only this user's processes can reach; where there are none, the token has to do."""
     if hasattr(socket, "AF_UNIX"):
         path = folder / "reaper.sock"
         if len(os.fsencode(path)) > _LONGEST_PATH:

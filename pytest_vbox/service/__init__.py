@@ -3,7 +3,7 @@
 Knows nothing of machines and their models, nor of SOAP.
 """
 
-from pytest_vbox.service.endpoint import Endpoint, find
+from pytest_vbox.service.endpoint import Endpoint, find, tidy
 from pytest_vbox.service.installation import (
     Installation,
     VirtualBoxNotFound,
@@ -11,4 +11,12 @@ from pytest_vbox.service.installation import (
     find_installation,
 )
 
-__all__ = ["Endpoint", "Installation", "VirtualBoxNotFound", "VirtualBoxUnusable", "find", "find_installation"]
+__all__ = [
+    "Endpoint",
+    "Installation",
+    "VirtualBoxNotFound",
+    "VirtualBoxUnusable",
+    "find",
+    "find_installation",
+    "tidy",
+]

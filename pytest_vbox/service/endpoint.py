@@ -5,19 +5,18 @@ from __future__ import annotations
 import http.client
 import os
 import subprocess
-import sys
 import threading
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import BinaryIO, Final
 
 import psutil
 
 from pytest_vbox.deadline import Deadline
-from pytest_vbox.ownership import held
+from pytest_vbox.ownership import background, held
 from pytest_vbox.service.installation import VirtualBoxUnusable, find_installation
+from pytest_vbox.service.listener import is_trusted
 from pytest_vbox.service.record import Lease, Process, Record
 
 #: Where VirtualBox's service listens if it is started without options.
@@ -45,6 +44,8 @@ class Endpoint:
 def find(url: str | None, *, state: Path, usual_port: int = USUAL_PORT) -> Endpoint:
     """The service to use: the one named, else the one on the usual port, else a private one.
 
+    On the usual port that of this user or of root: another user of this computer could wait there for somebody.
+
     Args:
         url: What the user named, or None.
         state: The state folder.
@@ -57,7 +58,7 @@ def find(url: str | None, *, state: Path, usual_port: int = USUAL_PORT) -> Endpo
     """
     if url is not None:
         return Endpoint(url)
-    if answers("127.0.0.1", usual_port):
+    if is_trusted(usual_port) and answers("127.0.0.1", usual_port):
         return Endpoint(f"http://127.0.0.1:{usual_port}")
     deadline = Deadline(_START_TIMEOUT)
     with held(state, "service", deadline):
@@ -96,12 +97,19 @@ def stop(state: Path) -> bool:
     return True
 
 
+def tidy(state: Path) -> None:
+    """End the private service if its keeper is dead, which would have done so."""
+    with held(state, "service", Deadline(_START_TIMEOUT)):
+        _running(state)
+
+
 def _running(state: Path) -> Record | None:
     record = Record.read(state)
     if record is None:
         return None
     host, _, port = record.url.removeprefix("http://").partition(":")
-    if record.keeper.find() and record.service.find() and answers(host, int(port), timeout=10.0):
+    alive = record.keeper.find() and record.service.find()
+    if alive and is_trusted(int(port)) and answers(host, int(port), timeout=10.0):
         return record
     # Its keeper was killed, or it hangs: nobody would end it any more, so it is ended here.
     _end(record.keeper)
@@ -130,15 +138,14 @@ def _start(state: Path, deadline: Deadline) -> Record:
     installation = find_installation()
     installation.check_driver()
     log = state / "service.log"
-    with log.open("wb") as output:
-        keeper = subprocess.Popen(
-            [sys.executable, "-m", "pytest_vbox.service.keeper", str(state), *vars(installation).values()],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=state,
-            env=_environment(),
-            **_detached(),
+    with _own_file(log) as output:
+        keeper = background.start(
+            "pytest_vbox.service.keeper",
+            str(state),
+            *vars(installation).values(),
+            folder=state,
+            output=output,
+            errors=subprocess.STDOUT,
         )
     pause = threading.Event()
     while not (record := Record.read(state)):
@@ -154,6 +161,12 @@ def _start(state: Path, deadline: Deadline) -> Record:
     return record
 
 
+def _own_file(path: Path) -> BinaryIO:
+    """An empty file that only the user may read, from the first moment."""
+    path.unlink(missing_ok=True)
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
+
 def _end_unready(keeper: subprocess.Popen[bytes]) -> None:
     if keeper.poll() is None:
         keeper.terminate()
@@ -162,19 +175,3 @@ def _end_unready(keeper: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             keeper.kill()
             keeper.wait()
-
-
-def _environment() -> dict[str, str]:
-    """The environment for a process that outlives this one: without what belongs to a single pytest run."""
-    unwanted = ("PYTEST_CURRENT_TEST", "PYTEST_XDIST", "COV_CORE_")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
-    environment["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)
-    return environment
-
-
-def _detached() -> Mapping[str, Any]:
-    """Out of the terminal's process group, so that Ctrl-C in a test run does not end what other runs use."""
-    if sys.platform == "win32":
-        flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
-        return {"creationflags": flags}
-    return {"start_new_session": True}

@@ -15,6 +15,8 @@ _COMMAND_TIMEOUT: Final = 60.0
 #: Set where VirtualBox may interpret guests without its kernel driver, as tools/rig does.
 _WITHOUT_DRIVER: Final = "VBoxInternal/HM/FallbackToIEM"
 
+_VARIABLES: Final = ("VBOX_MSI_INSTALL_PATH", "VBOX_INSTALL_PATH", "PROGRAMFILES")
+
 _INSTALL: Final[Mapping[str, str]] = {
     "linux": "Install the package virtualbox (or Oracle's from virtualbox.org)",
     "darwin": "Install VirtualBox from virtualbox.org",
@@ -91,6 +93,8 @@ def find_installation(
     Raises:
         VirtualBoxNotFound: There is none; says what to install.
     """
+    # The rest, which may have passwords, is not for a traceback with local variables.
+    environ = {name: environ[name] for name in _VARIABLES if name in environ}
     suffix = ".exe" if platform == "win32" else ""
     vboxmanage = which(f"VBoxManage{suffix}")
     vboxwebsrv = which(f"vboxwebsrv{suffix}")

@@ -21,6 +21,7 @@ from pytest_vbox.deadline import Deadline
 from pytest_vbox.ownership import held, reserve_port
 from pytest_vbox.service.endpoint import answers
 from pytest_vbox.service.installation import Installation
+from pytest_vbox.service.listener import is_trusted
 from pytest_vbox.service.record import Process, Record, in_use
 
 _HOST: Final = "127.0.0.1"
@@ -76,7 +77,7 @@ def _end(service: subprocess.Popen[bytes]) -> None:
 
 def _wait_until_it_answers(service: subprocess.Popen[bytes], port: int, stopping: threading.Event) -> bool:
     deadline = Deadline(_START_TIMEOUT)
-    while not answers(_HOST, port):
+    while not (is_trusted(port) and answers(_HOST, port)):
         if service.poll() is not None:
             print(f"vboxwebsrv ended with exit code {service.returncode}", flush=True)  # noqa: T201 - our log
             return False

@@ -10,7 +10,6 @@ import gc
 import io
 import logging
 import re
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -30,80 +29,51 @@ from pytest_vbox.virtualbox.errors import (
     VirtualBoxError,
     error_for,
 )
-from pytest_vbox.virtualbox.wsdl import VBOX
+from pytest_vbox.virtualbox.wire import Wire, unavailable
+from pytest_vbox.virtualbox.wsdl import VBOX, WsdlError
 
 logger = logging.getLogger(__name__)
 
-#: Seconds after which a call that got no answer at all is given up. Long operations do not come near it:
-#: they return a progress object at once.
-CALL_TIMEOUT: Final = 120.0
-
+LOGON: Final = "IWebsessionManager_logon"
 _SECRET_ARGUMENTS: Final = frozenset({"password", "passwords"})
+_NO_SOAP: Final = (
+    zeep.exceptions.TransportError,
+    zeep.exceptions.XMLSyntaxError,
+    zeep.exceptions.DTDForbidden,
+    zeep.exceptions.EntitiesForbidden,
+    zeep.exceptions.ExternalReferenceForbidden,
+)
 _MAX_ERROR_INFOS: Final = 5
 # What the web service puts around VirtualBox's words; the code is in the exception anyway.
 _WRAPPING: Final = re.compile(r"^apirc=0x[0-9a-f]+\s*|\s*\(0x[0-9a-f]+\)$", re.IGNORECASE)
-
-
-class Wire:
-    """Where SOAP requests go: address, certificate checking, and one pooled HTTP session for each thread.
-
-    ``requests`` does not promise that a session may be used from several threads, so each has its own.
-    """
-
-    def __init__(self, url: str, *, ca: str | None = None) -> None:
-        self.url = url.rstrip("/") + "/"
-        self._ca = ca
-        self._local = threading.local()
-        self._sessions: list[requests.Session] = []
-        self._lock = threading.Lock()
-
-    @property
-    def session(self) -> requests.Session:
-        """The calling thread's HTTP session."""
-        session: requests.Session | None = getattr(self._local, "session", None)
-        if session is None:
-            session = requests.Session()
-            # No proxy and no .netrc: the address is the user's, and its password is not HTTP's.
-            session.trust_env = False
-            session.verify = self._ca or True
-            self._local.session = session
-            with self._lock:
-                self._sessions.append(session)
-        return session
-
-    def get_wsdl(self) -> bytes:
-        """The service's description, as it serves it.
-
-        Raises:
-            ServiceUnavailable: Nothing answers, or what answers is no VirtualBox.
-        """
-        try:
-            reply = self.session.get(self.url, params="wsdl", timeout=(5.0, CALL_TIMEOUT))
-        except OSError as error:  # requests' own errors are OSErrors too
-            raise _unavailable(self.url, error) from error
-        if reply.status_code != requests.codes.ok:
-            raise ServiceUnavailable(
-                f"{self.url}?wsdl answers HTTP {reply.status_code}: not VirtualBox's web service"
-            )
-        return reply.content
-
-    def close(self) -> None:
-        """Close every HTTP connection, of whichever thread."""
-        with self._lock:
-            for session in self._sessions:
-                session.close()
-            self._sessions.clear()
 
 
 class _WireTransport(Transport):
     """zeep's transport over a :class:`Wire`; it never fetches a document itself."""
 
     def __init__(self, wire: Wire) -> None:
-        super().__init__(session=requests.Session(), operation_timeout=CALL_TIMEOUT)  # type: ignore[no-untyped-call]
+        super().__init__(session=requests.Session())  # type: ignore[no-untyped-call]
         self._wire = wire
 
-    def post(self, address: str, message: bytes, headers: Mapping[str, str]) -> requests.Response:
-        return self._wire.session.post(address, data=message, headers=headers, timeout=(5.0, CALL_TIMEOUT))
+    def post(self, address: str, message: bytes, headers: Mapping[str, str]) -> requests.Response:  # noqa: ARG002
+        # Not to the address, which a description could have brought.
+        reply = self._wire.post(message, headers)
+        if reply.headers.get("Content-Type", "").lower().startswith("multipart/"):
+            raise _Forbidden("an answer in several parts")
+        return reply
+
+    def load(self, url: object) -> bytes:
+        # What a description includes could be any address, or any file of this computer.
+        raise WsdlError(f"not on its own: it includes {ascii(url)[:200]}")
+
+
+class _Forbidden(Exception):
+    """What VirtualBox never sends, and what could be meant to do harm."""
+
+
+def _strict() -> zeep.Settings:
+    # No document type, so no entities that become gigabytes; no document from elsewhere.
+    return zeep.Settings(forbid_dtd=True, forbid_external=True)
 
 
 class Api:
@@ -112,7 +82,10 @@ class Api:
     def __init__(self, wire: Wire, description: bytes) -> None:
         self.wire = wire
         with _no_collection():
-            client = zeep.Client(io.BytesIO(description), transport=_WireTransport(wire))
+            try:
+                client = zeep.Client(io.BytesIO(description), transport=_WireTransport(wire), settings=_strict())
+            except (zeep.exceptions.Error, ValueError, LookupError) as error:
+                raise ServiceUnavailable(f"what {wire.url}?wsdl serves cannot be used: {error}") from error
         self._service = client.create_service(f"{{{VBOX}}}vboxBinding", wire.url)
         self._binding = client.wsdl.bindings[f"{{{VBOX}}}vboxBinding"]
         self._translations: dict[str, compat.Translation] = {}
@@ -145,7 +118,8 @@ class Api:
         started = time.monotonic()
         try:
             result = self._service[translation.operation](**sent)
-        except (zeep.exceptions.Error, OSError) as error:  # requests' own errors, and a CA file that is not there
+        # OSError are requests' own errors, and a CA file that is not there.
+        except (zeep.exceptions.Error, OSError, _Forbidden) as error:
             raise self._translate(error, operation, arguments) from error
         seconds = time.monotonic() - started
         if logger.isEnabledFor(logging.DEBUG):
@@ -157,7 +131,7 @@ class Api:
     def _translate(self, error: Exception, operation: str, arguments: Mapping[str, object]) -> VirtualBoxError:
         shown = without_secrets(arguments)
         if isinstance(error, OSError):
-            return _unavailable(self.wire.url, error, operation, shown)
+            return unavailable(self.wire.url, error, operation, shown)
         if _is_no_soap(error):
             return ServiceUnavailable(
                 f"what answers at {self.wire.url} is not VirtualBox's web service",
@@ -182,7 +156,7 @@ class Api:
             return error_for(code, text, operation, arguments)
         if _child(detail, "InvalidObjectFault") is not None or "Invalid managed object reference" in message:
             return InvalidObjectReference(message or "unknown object", operation=operation, arguments=arguments)
-        if operation == "IWebsessionManager_logon":
+        if operation == LOGON:
             # A refused logon is a fault without any message.
             return LogonRefused(
                 message or "user or password not accepted", operation=operation, arguments=arguments
@@ -251,29 +225,4 @@ def _is_no_soap(error: Exception) -> bool:
     if isinstance(error, zeep.exceptions.Fault):
         # A fault that was made up by zeep has the whole document as its detail.
         return isinstance(error.detail, bytes)
-    return isinstance(error, zeep.exceptions.TransportError | zeep.exceptions.XMLSyntaxError)
-
-
-def _unavailable(
-    url: str, error: Exception, operation: str = "", arguments: Mapping[str, object] | None = None
-) -> ServiceUnavailable:
-    reason = str(error)
-    for hint, words in (
-        ("refused", "connection refused"),
-        ("timed out", "no answer in time"),
-        ("resolve", "no such host"),
-        ("closed connection", "it closed the connection"),
-        ("reset by peer", "it closed the connection"),
-        ("WRONG_VERSION_NUMBER", "it does not speak https; try http"),
-    ):
-        if hint in reason:
-            reason = words
-            break
-    else:
-        if isinstance(error, requests.exceptions.SSLError):
-            reason = f"its certificate is not accepted ({error})"
-    return ServiceUnavailable(
-        f"VirtualBox's web service at {url} does not answer: {reason}",
-        operation=operation,
-        arguments=arguments,
-    )
+    return isinstance(error, (*_NO_SOAP, _Forbidden))

@@ -60,6 +60,10 @@ class LogonRefused(VirtualBoxError):
     """The web service answers but does not take this user and password."""
 
 
+class OpenToAnybody(VirtualBoxError):
+    """The web service lets anybody in: it does not look at user and password."""
+
+
 class UnsupportedVersion(VirtualBoxError):
     """The VirtualBox at the other end is older or newer than what pytest-vbox knows."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,12 +14,20 @@ from types import TracebackType
 from typing import Final, Self
 
 from pytest_vbox.deadline import Deadline
+from pytest_vbox.secret import Secret
 from pytest_vbox.virtualbox import compat
-from pytest_vbox.virtualbox.api import Api, Wire
+from pytest_vbox.virtualbox.api import LOGON, Api
 from pytest_vbox.virtualbox.enums import LockType, MachineState, SessionState, VBoxEventType
-from pytest_vbox.virtualbox.errors import InvalidObjectReference, ServiceUnavailable, VirtualBoxError
+from pytest_vbox.virtualbox.errors import (
+    InvalidObjectReference,
+    LogonRefused,
+    OpenToAnybody,
+    ServiceUnavailable,
+    VirtualBoxError,
+)
 from pytest_vbox.virtualbox.machine import Machine, Session, unlocking
 from pytest_vbox.virtualbox.virtualbox import VirtualBox
+from pytest_vbox.virtualbox.wire import Wire
 from pytest_vbox.virtualbox.wsdl import WsdlCache, WsdlError, distil, wanted_operations
 
 logger = logging.getLogger(__name__)
@@ -158,7 +167,12 @@ class WebSession:
 
 
 def connect(
-    url: str, credentials: Credentials, *, cache: WsdlCache | None = None, ca: Path | None = None
+    url: str,
+    credentials: Credentials,
+    *,
+    cache: WsdlCache | None = None,
+    ca: Path | None = None,
+    refuse_open: bool = False,
 ) -> WebSession:
     """Log on to a VirtualBox web service.
 
@@ -167,15 +181,19 @@ def connect(
         credentials: User and password; empty for a service without authentication.
         cache: Where distilled descriptions are kept, or None for no cache.
         ca: A file with the certificate authority for ``https``, if it is not one the system knows.
+        refuse_open: Refuse a service that lets anybody in.
 
     Raises:
         ServiceUnavailable: Nothing answers there, or no VirtualBox.
+        OpenToAnybody: It does not ask who one is.
         LogonRefused: User or password are wrong.
         UnsupportedVersion: That VirtualBox is too old or too new.
     """
     wire = Wire(url, ca=str(ca) if ca else None)
     try:
         first = Api(wire, resources.files(__package__).joinpath("bootstrap.wsdl").read_bytes())
+        if refuse_open:
+            _see_that_it_refuses(first)
         reference = _logon(first, credentials)
         version = str(first.call("IVirtualBox_getVersion", _this=reference))
         api_version = compat.check_version(version, str(first.call("IVirtualBox_getAPIVersion", _this=reference)))
@@ -187,9 +205,42 @@ def connect(
     return WebSession(api, credentials, reference, version, api_version)
 
 
+def _see_that_it_refuses(api: Api) -> None:
+    """Try to log on as somebody who cannot be known there.
+
+    Raises:
+        OpenToAnybody: That was let in.
+    """
+    nobody = Credentials(f"nobody-{secrets.token_hex(8)}", secrets.token_urlsafe(16))
+    try:
+        reference = _logon(api, nobody)
+    except LogonRefused:
+        return
+    with suppress(VirtualBoxError):
+        api.call("IWebsessionManager_logoff", refIVirtualBox=reference)
+    raise OpenToAnybody(f"{api.wire.url} lets anybody in, whatever the password", operation=LOGON)
+
+
 def _logon(api: Api, credentials: Credentials) -> str:
-    reference = api.call("IWebsessionManager_logon", username=credentials.user, password=credentials.password)
-    return str(reference)
+    try:
+        return str(api.call(LOGON, username=credentials.user, password=Secret(credentials.password)))
+    except BaseException as error:  # noqa: BLE001 - it is raised again
+        # On its way through zeep, requests and urllib3 the password is in many a variable, as part of a message.
+        # pytest --showlocals would show them, of every error there is and of Ctrl-C.
+        _forget_frames(error)
+        raise error.with_traceback(None)  # noqa: B904 - it is the same error
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Take the tracebacks from an error and from those behind it; the errors themselves stay."""
+    waiting: list[BaseException | None] = [error]
+    seen: list[BaseException] = []
+    while waiting:
+        entry = waiting.pop()
+        if entry is not None and entry not in seen:
+            seen.append(entry)
+            entry.__traceback__ = None
+            waiting += [entry.__cause__, entry.__context__]
 
 
 def _description(wire: Wire, version: str, cache: WsdlCache | None) -> bytes:

@@ -50,6 +50,8 @@ def parse(data: bytes) -> etree._Element:
         root = etree.fromstring(data, parser)
     except etree.XMLSyntaxError as error:
         raise WsdlError(f"not XML: {error}") from error
+    if root.getroottree().docinfo.internalDTD is not None:
+        raise WsdlError("XML with a document type, which VirtualBox's description does not have")
     if root.tag != f"{WSDL}definitions" or root.get("targetNamespace") != VBOX:
         raise WsdlError("not the description of VirtualBox's web service")
     return root

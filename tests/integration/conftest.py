@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import socket
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import platformdirs
 import pytest
 from machine_support import disk_of, forget, set_uuid
+from second_account import SecondUser, second_account, why_not
+from tls import Authority, WebServices
 
 from pytest_vbox.machines import VirtualBoxHost
 from pytest_vbox.models import Catalogue, Image
@@ -76,3 +81,43 @@ def _same_places() -> Iterator[None]:
         patch.setenv("XDG_STATE_HOME", platformdirs.user_state_dir())
         patch.setenv("XDG_CACHE_HOME", platformdirs.user_cache_dir())
         yield
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder into which every user of this computer may look, as they may not into `tmp_path`."""
+    with tempfile.TemporaryDirectory(prefix="pytest-vbox-test-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+@pytest.fixture
+def second_user(open_folder: Path) -> Iterator[SecondUser]:
+    """Another account on this computer; without one the test is skipped."""
+    reason = why_not()
+    if reason:
+        pytest.skip(reason)
+    with ExitStack() as stack:
+        try:
+            user = stack.enter_context(second_account(open_folder))
+        except RuntimeError as error:
+            pytest.skip(f"useradd does not work here: {error}")
+        yield user
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    """A certificate authority."""
+    return Authority(tmp_path / "authority")
+
+
+@pytest.fixture
+def web_services() -> Iterator[WebServices]:
+    """Starts web services on an address that is not loopback, and ends them."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        port = int(probe.getsockname()[1])
+    services = WebServices(port)
+    yield services
+    services.stop()

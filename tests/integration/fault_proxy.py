@@ -208,7 +208,7 @@ class _Server(ThreadingHTTPServer):
         """A client that was killed is what some tests are about."""
 
 
-def _handler(state: _State) -> type[BaseHTTPRequestHandler]:
+def _handler(state: _State) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - a class
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -260,7 +260,7 @@ def _handler(state: _State) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(part)
             self.wfile.flush()
 
-        def log_message(self, format: str, *arguments: object) -> None:
+        def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - as it is called
             """Nobody reads it."""
 
     return Handler

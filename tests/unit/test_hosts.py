@@ -66,6 +66,7 @@ def lease(service: FakeService, monkeypatch: pytest.MonkeyPatch) -> Lease:
 
 def test_connecting_uses_the_address_and_the_login_that_are_set(service: FakeService, tmp_path: Path) -> None:
     (tmp_path / "password").write_text("hush\n")
+    (tmp_path / "password").chmod(0o600)
     settings = Settings(url=service.url, user="me", password_file=tmp_path / "password")
     with hosts.connect_host(settings, root=tmp_path) as host:
         assert (host.version, host.url, host.local) == ("7.2.99", service.url, True)
@@ -95,7 +96,7 @@ def test_the_environment_is_enough(service: FakeService, tmp_path: Path, monkeyp
 def test_descriptions_are_kept_in_the_users_cache(service: FakeService) -> None:
     with hosts.connect_host(Settings(url=service.url)):
         pass
-    assert [path.suffix for path in (places.cache_folder() / "wsdl").glob("*.wsdl")] == [".wsdl"]
+    assert [path.suffix for path in (places.cache_folder() / "wsdl").glob("*/*.wsdl")] == [".wsdl"]
     service.wsdl = b"not needed again"
     with hosts.connect_host(Settings(url=service.url)):
         pass

@@ -22,6 +22,7 @@ SAMPLES: Final[Mapping[str, tuple[tuple[str, object], ...]]] = {
     "password_file": tuple((f"/{name}", Path(f"/{name}")) for name in ("a", "b", "c")),
     "password": (("", ""), ("hush", "hush"), ("", "")),
     "ca": tuple((f"/{name}.pem", Path(f"/{name}.pem")) for name in ("a", "b", "c")),
+    "insecure": (("true", True), ("no", False), ("on", True)),
     "image": (("one", "one"), ("two", "two"), ("three", "three")),
     "profile": (("micro", "micro"), ("small", "small"), ("large", "large")),
     "profiles": tuple((f"/{name}", (Path(f"/{name}"),)) for name in ("a", "b", "c")),
@@ -260,6 +261,7 @@ def test_a_password_is_in_no_repr(tmp_path: Path) -> None:
 def test_a_password_file_gives_its_first_line(tmp_path: Path, content: bytes, password: str) -> None:
     path = tmp_path / "password"
     path.write_bytes(content)
+    path.chmod(0o600)
     assert Settings(password_file=path).login_password() == password
 
 
@@ -274,5 +276,40 @@ def test_a_password_file_that_cannot_be_read_is_named(tmp_path: Path, kind: str)
         path.mkdir()
     elif kind == "binary":
         path.write_bytes(b"\xff\xfe\x00")
+        path.chmod(0o600)
     with pytest.raises(SettingsError, match=f"^--vbox-password-file: cannot read {path}: "):
         Settings(password_file=path).login_password()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="has no modes")
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660, 0o620])
+def test_a_password_file_of_ours_that_others_may_read_is_refused_like_a_key_by_ssh(
+    tmp_path: Path, mode: int
+) -> None:
+    path = tmp_path / "password"
+    path.write_text("hush\n")
+    path.chmod(mode)
+    with pytest.raises(SettingsError, match=rf"its mode is {mode:04o}.*chmod 600 {path}.*--vbox-insecure"):
+        Settings(password_file=path).login_password()
+    assert Settings(password_file=path, insecure=True).login_password() == "hush"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no FIFOs")
+@pytest.mark.timeout(10)
+def test_a_password_file_that_is_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "password", 0o600)
+    assert Settings(password_file=tmp_path / "password").login_password() == ""
+
+
+def test_no_function_that_a_failing_setting_goes_through_has_the_password_in_a_variable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTEST_VBOX_PASSWORD", "hush-hush")
+    monkeypatch.setenv("PYTEST_VBOX_URL", "nonsense")
+    monkeypatch.setenv("AN_UNRELATED_TOKEN", "tell-nobody")
+    with pytest.raises(SettingsError) as caught:
+        load()
+    shown = "".join(repr(entry.frame.f_locals) for entry in caught.traceback[1:])
+    assert "nonsense" in shown
+    assert "hush-hush" not in shown
+    assert "tell-nobody" not in shown

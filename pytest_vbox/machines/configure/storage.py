@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from pytest_vbox.deadline import Deadline
+from pytest_vbox.files import read_regular
 from pytest_vbox.machines.configure.ports import in_folder_of
 from pytest_vbox.machines.configure.refusal import Keys
 from pytest_vbox.machines.configure.terms import api_term
@@ -106,7 +107,7 @@ def create_disk(virtualbox: VirtualBox, machine: Machine, name: str, model: NewD
 def copy_floppy(machine: Machine, source: Path, name: str) -> Path:
     """Copy a floppy image into the machine's folder, since the guest may write to it."""
     copy = Path(in_folder_of(machine, f"{name}.img"))
-    copy.write_bytes(source.read_bytes())
+    copy.write_bytes(read_regular(source))
     return copy
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pytest_vbox import places
+
 from .conftest import Command
 
 
@@ -72,3 +74,34 @@ def test_a_setting_that_is_wrong_is_an_error(command: Command, monkeypatch: pyte
     result = command("doctor")
     assert result.exit_code == 1
     assert result.output.startswith("Error: ")
+
+
+def test_what_is_not_secure_is_told(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "security" not in findings(command)[1]
+    _, found = findings(command, "--insecure")
+    assert found["security"]["state"] == "warn"
+    assert "--vbox-insecure is set" in found["security"]["found"]
+    monkeypatch.setenv("PYTEST_VBOX_INSECURE", "yes")
+    output = command("doctor", "--url", "http://no-such-host.invalid:9").output
+    assert "warn  security: http://no-such-host.invalid:9 is another computer, and has no https" in output
+
+
+def test_plain_http_to_another_computer_is_a_failure(command: Command) -> None:
+    code, found = findings(command, "--url", "http://no-such-host.invalid:9")
+    assert code == 1
+    assert found["web service"]["state"] == "fail"
+    assert "--vbox-insecure" in found["web service"]["found"]
+
+
+def test_a_state_folder_in_another_users_hands_is_a_failure_and_ends_it(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> Path:
+        raise places.UnsafeFolder("it belongs to the user nobody")
+
+    monkeypatch.setattr(places, "state_folder", refuse)
+    code, found = findings(command)
+    assert code == 1
+    assert found["state folder"]["state"] == "fail"
+    assert "belongs to the user nobody" in found["state folder"]["found"]
+    assert "web service" not in found

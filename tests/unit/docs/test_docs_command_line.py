@@ -13,7 +13,7 @@ from pytest_vbox.cli import main
 from .pages import DOCS
 
 PAGE = (DOCS / "reference" / "command-line.md").read_text(encoding="utf-8")
-COMMON = {"--root", "--profiles", "--url", "--user", "--password-file", "--ca", "--json"}
+COMMON = {"--root", "--profiles", "--url", "--user", "--password-file", "--ca", "--insecure", "--json"}
 
 
 def commands(group: click.Group, above: str = "") -> Iterator[tuple[str, click.Command]]:

@@ -6,6 +6,7 @@ import logging
 import socket
 import threading
 import time
+import traceback
 from pathlib import Path
 
 import paramiko
@@ -270,6 +271,27 @@ def test_wrong_password(server: GuestServer) -> None:
     assert "is the password right?" in str(error)
     assert "hunter2" not in str(error)
     assert server.connections == 1
+
+
+@pytest.mark.parametrize("how", ["refused", "disconnect"])
+def test_a_login_that_fails_has_the_password_in_no_variable_of_its_traceback(
+    server: GuestServer, behaviour: Behaviour, how: str
+) -> None:
+    password = "hunter2-and-more"
+    if how == "disconnect":
+        behaviour.login = ["disconnect"] * 10
+    with pytest.raises(LoginRefused) as caught:
+        connect(server.address, Login(USER, password=password), Deadline(10))
+    error: BaseException | None = caught.value
+    shown: list[str] = []
+    while error is not None:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            if frame.f_code.co_filename != __file__:
+                shown += [repr(value) for value in frame.f_locals.values()]
+        shown += [repr(error), str(error)]
+        error = error.__cause__ or error.__context__
+    assert len(shown) > 10
+    assert password not in "\n".join(shown)
 
 
 def test_unknown_key(server: GuestServer, behaviour: Behaviour, tmp_path: Path) -> None:

@@ -162,6 +162,29 @@ def test_a_redirect_to_what_is_no_web_address_is_refused(tmp_path: Path, locatio
         refused(web, tmp_path, "which is no web address")
 
 
+@pytest.mark.parametrize(
+    ("location", "shown"),
+    [
+        ("ftp://ann:hush@example.org/x?token=hush", r"ftp://example\.org/x\?…, which"),
+        ("file:///x\x1b]0;owned\x07", r"file:/"),
+        ("ftp://exa\u202emple.org/" + "y" * 1000, "ftp://exa"),
+    ],
+    ids=["credentials", "escapes", "right-to-left"],
+)
+def test_where_a_redirect_leads_is_shown_without_credentials_and_without_what_a_terminal_obeys(
+    tmp_path: Path, location: str, shown: str
+) -> None:
+    location = location.encode().decode("latin-1")
+    with (
+        Web(lambda _, handler: send(handler, b"", 302, Location=location)) as web,
+        pytest.raises(ImageError, match=shown) as caught,
+    ):
+        fetch(Source(f"{web.url}/disk.img"), tmp_path / "disk.img", SUM, silent)
+    assert "hush" not in str(caught.value)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 500
+
+
 def test_nothing_that_answers(tmp_path: Path) -> None:
     with Web(lambda *_: None) as web:
         pass

@@ -14,7 +14,8 @@ from xml.sax.saxutils import escape
 from lxml import etree
 
 from pytest_vbox.virtualbox import Credentials, WebSession
-from pytest_vbox.virtualbox.api import Api, Wire
+from pytest_vbox.virtualbox.api import Api
+from pytest_vbox.virtualbox.wire import Wire
 from unit.kit.descriptions import NAMESPACE, NEWEST, Field, Signature, description
 
 Arguments = dict[str, Any]

@@ -143,7 +143,7 @@ def test_the_serial_log_lies_beside_the_machine_on_whichever_host(
 def test_a_disk_is_attached_under_a_write_lock_and_saved(service: FakeService) -> None:
     workshop(service)
     machine, base = Machine(service.api, "m"), Medium(service.api, "base")
-    build.attach_disks(service.session, machine, plan(machine_model()), base, Deadline(5), {})
+    build.attach_disks(service.session, machine, plan(machine_model()), base, Deadline(5), {}, local=True)
     (call,) = service.called("IMachine_attachDevice")
     assert (call["_this"], call["medium"], call["type"]) == ("mutable", "base", "HardDisk")
     (lock,) = service.called("IMachine_lockMachine")

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import stat
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ import pytest
 
 from pytest_vbox import service
 from pytest_vbox.deadline import Deadline
-from pytest_vbox.service import Endpoint, VirtualBoxNotFound, VirtualBoxUnusable
+from pytest_vbox.service import Endpoint, VirtualBoxNotFound, VirtualBoxUnusable, listener
 from pytest_vbox.service.endpoint import answers, stop
 from pytest_vbox.service.record import Process, Record, in_use
 from unit.kit.service import FakeService
@@ -80,6 +81,43 @@ def test_the_one_on_the_usual_port_is_used(state: Path, service: FakeService) ->
     endpoint = find(None, state=state, usual_port=service.port)
     assert endpoint == Endpoint(service.url)
     assert list(state.iterdir()) == []
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells who listens")
+@pytest.mark.usefixtures("programs")
+def test_one_that_another_user_put_on_the_usual_port_is_not_used(
+    state: Path, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pytest_vbox.service import find
+
+    tables = [path.read_text(encoding="ascii") for path in listener._TABLES]
+    table = state.parent / "tcp"
+    lines = [line.split() for text in tables for line in text.splitlines()[1:]]
+    for line in lines:
+        if line[1].endswith(f":{service.port:04X}"):
+            line[7] = "4711"
+    table.write_text("head\n" + "\n".join(" ".join(line) for line in lines))
+    with monkeypatch.context() as patch:
+        patch.setattr(listener, "_TABLES", (table,))
+        assert not listener.is_trusted(service.port)
+        # What it says here of the private one's port would be of another moment.
+        patch.setattr("pytest_vbox.service.endpoint.is_trusted", lambda port: port != service.port)
+        endpoint = find(None, state=state, usual_port=service.port)
+    assert endpoint.user == "pytest-vbox"
+    assert endpoint.url != service.url
+    assert service.calls == []
+    endpoint.release()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells who listens")
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", "::"])  # noqa: S104
+def test_what_this_user_listens_on_is_trusted_and_what_nobody_listens_on_is_not(
+    address: str, unused_port: int
+) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.create_server((address, 0), family=family, dualstack_ipv6=":" in address) as server:
+        assert listener.is_trusted(server.getsockname()[1])
+    assert not listener.is_trusted(unused_port)
 
 
 def test_virtualbox_is_told_from_other_web_servers(service: FakeService) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pytest_vbox.virtualbox import Machine, NATEngine, Redirect, connect
-from pytest_vbox.virtualbox.api import Api, Wire
+from pytest_vbox.virtualbox.api import Api
 from pytest_vbox.virtualbox.enums import DeviceType, MachineState, NATProtocol
 from pytest_vbox.virtualbox.errors import (
     Failed,
@@ -23,6 +23,7 @@ from pytest_vbox.virtualbox.errors import (
     VirtualBoxError,
 )
 from pytest_vbox.virtualbox.websession import Credentials
+from pytest_vbox.virtualbox.wire import Wire
 from unit.kit.descriptions import description
 from unit.kit.service import FakeService, Garbage, HangUp, Refusal, Silence, UnknownObject
 

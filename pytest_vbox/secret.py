@@ -1,0 +1,51 @@
+"""Text that is not shown: not by ``repr()``, and so not in a traceback with local variables."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+
+class Secret(str):
+    """A password. It is the text itself for whoever sends it, and ``'…'`` for whoever shows it.
+
+    ``pytest --showlocals`` shows the variables of every function that a traceback goes through, in other
+    people's libraries too.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'…'"
+
+
+class ReadableByOthers(Exception):
+    """A file with a secret may be read by others than its owner."""
+
+
+def first_line(file: Path, *, private: bool) -> Secret:
+    """The first line of a file, without its end.
+
+    Args:
+        file: The file.
+        private: See that only its owner may read it. As with ssh, that is asked of the user's own files alone:
+            what another account (root, say) has put there for this one has to be readable in some way.
+
+    Raises:
+        ReadableByOthers: Others may read it.
+        OSError, UnicodeDecodeError: It cannot be read.
+    """
+    # Not waiting for somebody to write into a FIFO.
+    descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    # Some Windows programs begin every file with a byte order mark.
+    with os.fdopen(descriptor, encoding="utf-8-sig") as stream:
+        status = os.fstat(descriptor)
+        mode = stat.S_IMODE(status.st_mode)
+        if private and os.name == "posix" and status.st_uid == os.getuid() and mode & 0o077:
+            raise ReadableByOthers(f"others than you may read {file} (its mode is {mode:04o})")
+        return Secret(stream.readline(_LONGEST).partition("\n")[0].rstrip("\r"))
+
+
+#: Letters of a line; what is longer is no password.
+_LONGEST = 4096
