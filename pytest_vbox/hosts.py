@@ -136,6 +136,11 @@ def _connected(
         except OpenToAnybody as error:
             raise trust.open_to_anybody(endpoint.url) from error
         undo.enter_context(session)
+
+        def finish() -> None:
+            endpoint.release()
+            parted()
+
         host = VirtualBoxHost(
             session,
             settings,
@@ -145,7 +150,7 @@ def _connected(
             run=run,
             ssh_key=ssh_key,
             artifacts=artifacts,
-            on_close=lambda: (endpoint.release(), parted())[-1],
+            on_close=finish,
             report=report,
             journal=journal,
             ledger=ledger,

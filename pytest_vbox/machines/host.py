@@ -104,8 +104,7 @@ class VirtualBoxHost:
             self.journal,
         )
         self._identity = f"{self.address}:{session.virtualbox.home_folder}"
-        self._own_ledger = Ledger(state, self.run) if ledger is None else None
-        self._ledger = ledger or self._own_ledger
+        self._ledger = ledger or Ledger(state, self.run)
         self.report = report
         #: The golden machines, from which others are forked.
         self.golden = GoldenMachines(
@@ -297,13 +296,12 @@ class VirtualBoxHost:
         for machine in self.machines:
             self.discard(machine)
         self._supply.close()
-        if self._own_ledger is not None:
-            self._own_ledger.close()
         self._run_key.close()
         if self._capacity is not None:
             self._capacity.close()
         self.session.close()
         self._on_close()
+        self._ledger.close()
         for name, error in self.problems():
             error.add_note(f"(machine {name} is left; the next run will try again)")
             raise error
