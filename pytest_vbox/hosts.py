@@ -18,8 +18,8 @@ from pytest_vbox.ownership import Entry, Kind, Ledger, Reaper
 from pytest_vbox.records import Journal
 from pytest_vbox.secret import Secret
 from pytest_vbox.settings import Settings, load
-from pytest_vbox.virtualbox import Credentials, WsdlCache, connect
-from pytest_vbox.virtualbox.errors import OpenToAnybody
+from pytest_vbox.virtualbox import Credentials, WebSession, WsdlCache, connect
+from pytest_vbox.virtualbox.errors import LogonRefused, OpenToAnybody
 
 _SERVICE: Final = Entry("service", "use of the private web service", "", kind=Kind.SERVICE)
 
@@ -122,20 +122,18 @@ def _connected(
         if settings.url is None and watched:
             ledger.add(_SERVICE)
         endpoint = service.find(settings.url, state=state)
-        undo.callback(endpoint.release)
-        credentials = Credentials(endpoint.user or settings.user, endpoint.password or password)
-        cache = WsdlCache(places.cache_folder() / "wsdl" / _origin(endpoint))
         try:
-            session = connect(
-                endpoint.url,
-                credentials,
-                cache=cache,
-                ca=settings.ca,
-                refuse_open=trust.has_to_refuse_strangers(settings, endpoint.url),
-            )
-        except OpenToAnybody as error:
-            raise trust.open_to_anybody(endpoint.url) from error
+            session = _log_on(settings, endpoint, password)
+        except LogonRefused:
+            # Its password is our own: it only refuses that when VirtualBox's server died behind it.
+            if endpoint.lease is None:
+                raise
+            endpoint = service.renew(endpoint, state=state)
+            session = _log_on(settings, endpoint, password)
+        undo.callback(endpoint.release)
         undo.enter_context(session)
+        session.on_logon = ledger.logged_on
+        ledger.logged_on(session.virtualbox.reference)
 
         def finish() -> None:
             endpoint.release()
@@ -160,6 +158,25 @@ def _connected(
             host.clean_up_abandoned()
         undo.pop_all()  # from here on it is the host that closes them
     return host
+
+
+def _log_on(settings: Settings, endpoint: service.Endpoint, password: str) -> WebSession:
+    """A logged-on connection; without one, the endpoint is not used any more."""
+    credentials = Credentials(endpoint.user or settings.user, endpoint.password or password)
+    cache = WsdlCache(places.cache_folder() / "wsdl" / _origin(endpoint))
+    try:
+        return connect(
+            endpoint.url,
+            credentials,
+            cache=cache,
+            ca=settings.ca,
+            refuse_open=trust.has_to_refuse_strangers(settings, endpoint.url),
+        )
+    except BaseException as error:
+        endpoint.release()
+        if isinstance(error, OpenToAnybody):
+            raise trust.open_to_anybody(endpoint.url) from error
+        raise
 
 
 def _access(settings: Settings, password: str) -> dict[str, Any]:

@@ -97,6 +97,9 @@ class Cleaner:
         """What one ledger lists."""
         died = f"process {ledger.pid} died"
         lines, removed = [], []
+        if any(entry.host == self._identity for entry in ledger.entries):
+            # It may have ended already. If not, VirtualBox keeps what was half made in it.
+            self._context.session.end_other(ledger.session)
         for entry in [entry for entry in ledger.entries if entry.host in {"", self._identity}]:
             try:
                 if self._take(entry):

@@ -103,6 +103,7 @@ class Ledger:
         self._hold()
         self._mutex = threading.Lock()
         self._entries: dict[str, Entry] = {}
+        self._session = ""
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -140,6 +141,16 @@ class Ledger:
                 self._entries[entry_id] = replace(entry, ports=ports)
                 self._write()
 
+    def logged_on(self, session: str) -> None:
+        """Write down the web session of this process, which somebody has to end if it cannot do so itself.
+
+        As long as it lasts, VirtualBox keeps what was begun in it, such as the disks of half-made machines.
+        """
+        with self._mutex:
+            self._session = session
+            if self._entries:
+                self._write()
+
     def close(self) -> None:
         """Give the ledger up. It stays on the disk, for whoever cleans up, if anything is still written in it."""
         with self._mutex:
@@ -170,6 +181,7 @@ class Ledger:
             "run": self.run,
             "process": ProcessId.mine().to_json(),
             "command": " ".join(sys.argv)[:_LONGEST_COMMAND],
+            "session": self._session,
             "entries": [asdict(entry) for entry in self._entries.values()],
         }
         write_synced(self.path, json.dumps(document, indent=1) + "\n")
@@ -183,12 +195,14 @@ class Abandoned:
         path: Its file.
         run: The run it belongs to.
         pid: The number of the process.
+        session: The web session that it did not end.
         entries: What is left.
     """
 
     path: Path
     run: str = ""
     pid: int = 0
+    session: str = ""
     entries: list[Entry] = field(default_factory=list)
 
     def strike(self, entry: Entry) -> None:
@@ -199,7 +213,7 @@ class Abandoned:
             return
         process = ProcessId("", "", self.pid, 0.0).to_json()
         entries = [asdict(left) for left in self.entries]
-        document = {"format": _FORMAT, "run": self.run, "process": process, "command": "", "entries": entries}
+        document = {"format": _FORMAT, "run": self.run, "process": process, "entries": entries}
         write_synced(self.path, json.dumps(document, indent=1) + "\n")
 
     def done(self) -> None:
@@ -220,6 +234,7 @@ class Abandoned:
                 document = json.loads(file.read_text(encoding="utf-8"))
                 if document["format"] == _FORMAT:
                     found.entries = [Entry.from_json(entry) for entry in document["entries"]]
+                    found.session = str(document.get("session", ""))
                     break
             except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
                 continue

@@ -3,7 +3,7 @@
 Knows nothing of machines and their models, nor of SOAP.
 """
 
-from pytest_vbox.service.endpoint import Endpoint, find, tidy
+from pytest_vbox.service.endpoint import Endpoint, find, renew, tidy
 from pytest_vbox.service.installation import (
     Installation,
     VirtualBoxNotFound,
@@ -18,5 +18,6 @@ __all__ = [
     "VirtualBoxUnusable",
     "find",
     "find_installation",
+    "renew",
     "tidy",
 ]

@@ -97,6 +97,24 @@ def stop(state: Path) -> bool:
     return True
 
 
+def renew(broken: Endpoint, *, state: Path) -> Endpoint:
+    """Another private service in the place of one that takes nobody any more, as when VirtualBox's server died.
+
+    Args:
+        broken: The private service; it is not used any more.
+        state: The state folder.
+    """
+    broken.release()
+    with held(state, "service", Deadline(_START_TIMEOUT)):
+        record = Record.read(state)
+        # Somebody else may have been quicker.
+        if record is not None and (record.url, record.password) == (broken.url, broken.password):
+            _end(record.keeper)
+            _end(record.service)
+            Record.erase(state)
+    return find(None, state=state)
+
+
 def tidy(state: Path) -> None:
     """End the private service if its keeper is dead, which would have done so."""
     with held(state, "service", Deadline(_START_TIMEOUT)):

@@ -14,20 +14,20 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.ownership import held, reserve_port
 from pytest_vbox.service.endpoint import answers
-from pytest_vbox.service.installation import Installation
+from pytest_vbox.service.installation import Installation, VirtualBoxUnusable
 from pytest_vbox.service.listener import is_trusted
 from pytest_vbox.service.record import Process, Record, in_use
 
 _HOST: Final = "127.0.0.1"
-_USER: Final = "pytest-vbox"
-#: Seconds without a user after which the service is ended.
-IDLE: Final = 600.0
+#: Seconds without a user after which the service is ended: within a minute nothing of a run is left.
+IDLE: Final = 45.0
 _LOOK: Final = 5.0
 _START_TIMEOUT: Final = 45.0
 _END_TIMEOUT: Final = 30.0
@@ -38,7 +38,9 @@ def keep(state: Path, installation: Installation, idle: float) -> int:
     password = secrets.token_urlsafe(32)
     # Only its hash is ever on a command line.
     digest = hashlib.sha256(password.encode()).hexdigest()
-    installation.run("setextradata", "global", f"VBoxAuthSimple/users/{_USER}", digest)
+    user = user_of(state)
+    place = f"VBoxAuthSimple/users/{user}"
+    installation.run("setextradata", "global", place, digest)
     port = reserve_port(state, _HOST)
     service = _start(installation, port.port)
     stopping = threading.Event()
@@ -48,7 +50,7 @@ def keep(state: Path, installation: Installation, idle: float) -> int:
             return 1
         record = Record(
             url=f"http://{_HOST}:{port.port}",
-            user=_USER,
+            user=user,
             password=password,
             keeper=Process.of(os.getpid()),
             service=Process.of(service.pid),
@@ -57,8 +59,16 @@ def keep(state: Path, installation: Installation, idle: float) -> int:
         _wait_until_idle(state, service, stopping, idle)
         return 0
     finally:
+        # While there is somebody to tell; without the service VirtualBox would be started just for this.
+        with suppress(VirtualBoxUnusable):
+            installation.run("setextradata", "global", place)
         _end(service)
         port.release()
+
+
+def user_of(state: Path) -> str:
+    """The user's name for the service: another state folder with the same VirtualBox has a service of its own."""
+    return f"pytest-vbox-{hashlib.sha256(str(state).encode()).hexdigest()[:8]}"
 
 
 def _start(installation: Installation, port: int) -> subprocess.Popen[bytes]:

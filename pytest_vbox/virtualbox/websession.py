@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import resources
@@ -67,6 +67,8 @@ class WebSession:
         self._credentials = credentials
         self._logon_lock = threading.Lock()
         self.virtualbox = VirtualBox(api, reference, self._renew)
+        #: Is told of the reference of each new web session, after an old one was lost.
+        self.on_logon: Callable[[str], None] = lambda _: None
         self._closed = threading.Event()
         self._keeper = threading.Thread(target=self._keep_alive, name="pytest-vbox-keep-alive", daemon=True)
         self._keeper.start()
@@ -78,6 +80,16 @@ class WebSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def end_other(self, reference: str) -> None:
+        """Log another web session off, of a process that died. It is no error if it has ended already.
+
+        Args:
+            reference: What that process knew as its `virtualbox`; may be empty.
+        """
+        if reference and reference != self.virtualbox.reference:
+            with suppress(VirtualBoxError):
+                self.api.call("IWebsessionManager_logoff", refIVirtualBox=reference)
 
     def close(self) -> None:
         """Log off. A service that is gone already is no error here."""
@@ -155,6 +167,7 @@ class WebSession:
             except InvalidObjectReference:
                 reference = _logon(self.api, self._credentials)
                 self.virtualbox.reference = reference
+                self.on_logon(reference)
             return reference
 
     def _keep_alive(self) -> None:

@@ -211,6 +211,9 @@ class _Server(ThreadingHTTPServer):
 def _handler(state: _State) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - a class
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        # Without these, each answer takes 40 ms: its body waits for the acknowledgement of its head.
+        disable_nagle_algorithm = True
+        wbufsize = -1
 
         def setup(self) -> None:
             super().setup()
