@@ -12,8 +12,8 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Final
 
 from pytest_vbox.deadline import Deadline
@@ -21,12 +21,20 @@ from pytest_vbox.images.errors import ImageError
 from pytest_vbox.ownership import Busy, held
 from pytest_vbox.virtualbox import Machine, Medium, WebSession
 from pytest_vbox.virtualbox.enums import CleanupMode, DeviceType, LockType, MediumState, MediumType, StorageBus
-from pytest_vbox.virtualbox.errors import InvalidObjectState, ObjectInUse, ObjectNotFound, VirtualBoxError
+from pytest_vbox.virtualbox.errors import (
+    AccessDenied,
+    InvalidObjectReference,
+    InvalidObjectState,
+    ObjectInUse,
+    ObjectNotFound,
+    VirtualBoxError,
+)
 
 GROUP: Final = "/pytest-vbox/bases"
 #: Extra data of an anchor: the file it anchors.
 BASE_KEY: Final = "pytest-vbox/base"
 _CONTROLLER: Final = "SATA"
+_DELETING: Final = 60.0
 _ANCHORS: Final = uuid.UUID("6d3d0a43-6f64-5c25-9b39-0f8f3f9a1d57")
 
 
@@ -96,6 +104,18 @@ class Bases:
                 return True
         except (Busy, InvalidObjectState, ObjectInUse):
             return False
+
+    def drop_orphans(self, name: str) -> None:
+        """Let go of the differencing disks that a machine had, which VirtualBox does not know any more.
+
+        Args:
+            name: The machine's name, which is that of its folder.
+        """
+        for anchor in self._session.virtualbox.machines_by_groups([GROUP]):
+            with suppress(AccessDenied, InvalidObjectReference, ObjectNotFound):  # gone while we looked
+                for child in self._session.virtualbox.open_medium(anchor.get_extra_data(BASE_KEY)).children:
+                    with suppress(AccessDenied, InvalidObjectReference, ObjectNotFound):
+                        _drop(child, name)
 
     def _ensure(self, location: str, kind: MediumType, deadline: Deadline) -> Medium:
         medium = self._open(location)
@@ -212,6 +232,17 @@ class Bases:
         anchor.save_settings()
         self._session.virtualbox.register_machine(anchor)
         return anchor
+
+
+def _drop(disk: Medium, name: str) -> None:
+    location = disk.location
+    kind = PureWindowsPath if "\\" in location else PurePosixPath
+    if name not in kind(location).parts or disk.machine_ids:
+        return
+    try:
+        disk.delete_storage().wait(Deadline(_DELETING))
+    except VirtualBoxError:
+        disk.close()  # its file is gone
 
 
 def anchor_id(location: str) -> uuid.UUID:

@@ -21,7 +21,7 @@ from pytest_vbox.models import Image, MachineModel
 from pytest_vbox.ownership import Entry, Ledger
 from pytest_vbox.virtualbox import Medium
 from pytest_vbox.virtualbox.enums import MediumType
-from pytest_vbox.virtualbox.errors import VirtualBoxError
+from pytest_vbox.virtualbox.errors import OperationTimeout, VirtualBoxError
 
 _KINDS: Final = {"multiattach": MediumType.MULTI_ATTACH, "immutable": MediumType.IMMUTABLE}
 
@@ -116,15 +116,26 @@ class Maker:
         return image
 
     def take_away(self, machine_id: str, name: str) -> bool:
-        """Remove a machine, or the folder of one that was never registered. Returns whether it was."""
+        """Remove a machine, or what is left of one that is not registered (any more). Returns whether it was.
+
+        Args:
+            machine_id: Its UUID in VirtualBox.
+            name: Its name there.
+        """
+        local = self._context.local
         try:
-            registered = removal.remove(self._session, machine_id, local=self._context.local)
-        finally:
-            if self._context.local:
-                processes.end(machine_id)
+            registered = removal.remove(self._session, machine_id, local=local)
+        except OperationTimeout:
+            # Its process does not listen to VirtualBox any more, but it does to the operating system.
+            if not local or not processes.end(machine_id):
+                raise
+            registered = removal.remove(self._session, machine_id, local=local)
         if not registered:
+            if local:
+                processes.end(machine_id)
+            self.bases.drop_orphans(name)
             self._golden.drop_orphans()
-            if self._context.local:
+            if local:
                 removal.remove_folder(self._session, name)
         return registered
 

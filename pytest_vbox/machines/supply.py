@@ -314,7 +314,7 @@ class Supply:
         plan = machine._plan
         machine._disconnect()
         machine._unlock()
-        removal.remove(self._session, plan.id, local=self._context.local)
+        self._maker.take_away(plan.id, plan.name)
         machine._forwards.release()
         self._ledger.strike(plan.id)
 

@@ -101,10 +101,9 @@ def renew(broken: Endpoint, *, state: Path) -> Endpoint:
     """Another private service in the place of one that takes nobody any more, as when VirtualBox's server died.
 
     Args:
-        broken: The private service; it is not used any more.
+        broken: The private service, released already.
         state: The state folder.
     """
-    broken.release()
     with held(state, "service", Deadline(_START_TIMEOUT)):
         record = Record.read(state)
         # Somebody else may have been quicker.

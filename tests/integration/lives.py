@@ -22,7 +22,8 @@ from machine_support import locations
 from pytest_vbox import places
 from pytest_vbox.hosts import connect_host
 from pytest_vbox.machines import VirtualBoxHost
-from pytest_vbox.machines.plan import GOLDEN_GROUP, GROUP
+from pytest_vbox.machines.golden import GOLDEN_KEY
+from pytest_vbox.machines.plan import GOLDEN_GROUP, GROUP, OWNER_KEY
 from pytest_vbox.ownership.ledger import run_folder
 from pytest_vbox.settings import load
 from pytest_vbox.virtualbox import Medium
@@ -168,7 +169,9 @@ class Stage:
     def _in_virtualbox(self, life: Life) -> Iterator[str]:
         for machine in self.host.api.machines_by_groups([GROUP, GOLDEN_GROUP]):
             with suppress(AccessDenied, InvalidObjectReference, ObjectNotFound):
-                if life.run in machine.get_extra_data("pytest-vbox/owner") or life.name in machine.name:
+                if machine.get_extra_data(GOLDEN_KEY):
+                    continue  # it is for all runs
+                if life.run in machine.get_extra_data(OWNER_KEY) or life.name in machine.name:
                     yield f"machine {machine.name}"
         media = list(self.host.api.hard_disks)
         for golden in self.host.golden.all():

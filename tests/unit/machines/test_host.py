@@ -10,8 +10,18 @@ import pytest
 
 from pytest_vbox.images import Bases
 from pytest_vbox.machines import VirtualBoxHost
+from pytest_vbox.machines.plan import OWNER_KEY
 from pytest_vbox.models import Catalogue, ModelError
-from pytest_vbox.ownership import Entry, Ledger, abandoned
+from pytest_vbox.ownership import (
+    Entry,
+    KeptMachine,
+    KeptMachines,
+    Kind,
+    Ledger,
+    ProcessId,
+    abandoned,
+    take_unseen,
+)
 from pytest_vbox.settings import Settings
 from pytest_vbox.virtualbox import Medium
 from pytest_vbox.virtualbox.errors import Failed, VirtualBoxError
@@ -67,8 +77,8 @@ def _any_key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _written(state: Path) -> list[str]:
     """The ids in all ledgers."""
-    ledgers = [json.loads(path.read_text()) for path in state.glob("ledgers/*.json")]
-    return [machine["id"] for ledger in ledgers for machine in ledger["machines"]]
+    ledgers = [json.loads(path.read_text()) for path in state.glob("runs/*/*.json")]
+    return [entry["id"] for ledger in ledgers for entry in ledger["entries"]]
 
 
 def test_a_machine_is_written_down_before_it_is_created(
@@ -217,6 +227,89 @@ def test_what_cannot_be_removed_is_left_for_the_next_time(
     service.answer("IMachine_unregister", Refusal(0x80004005, "no"), [])
     assert host.clean_up_abandoned() == ["two"]
     assert _written(state) == ["id-1"]
+
+
+def _signed(service: FakeService, **owner: object) -> None:
+    """A registered machine that says whose it was."""
+    service.answer("IVirtualBox_getMachinesByGroups", ["m"])
+    service.answer("IVirtualBox_findMachine", "m")
+    service.handlers["IMachine_getExtraData"] = lambda arguments: (
+        json.dumps(owner) if arguments["key"] == OWNER_KEY else ""
+    )
+
+
+def _dead() -> dict[str, object]:
+    return {**ProcessId.mine().to_json(), "started": 1.0}
+
+
+def test_a_machine_that_no_ledger_lists_but_that_says_so_itself_is_removed(
+    service: FakeService, host: VirtualBoxHost, state: Path
+) -> None:
+    _signed(service, run="run-0", process=_dead(), test="test_a.py::test_one")
+    assert host.clean_up_abandoned() == ["one"]
+    (line,) = take_unseen(state)
+    assert "removed the unlisted machine one of test_a.py::test_one" in line
+    assert take_unseen(state) == []
+
+
+@pytest.mark.parametrize(
+    "owner",
+    [
+        {},
+        {"run": "run-0"},
+        {"process": 7},
+        {"process": ProcessId.mine().to_json()},
+        {"process": {**_dead(), "computer": "another"}},
+        {"process": _dead(), "kept": True},
+    ],
+    ids=["nothing", "no-process", "nonsense", "alive", "another-computers", "kept"],
+)
+def test_a_machine_of_which_it_is_not_certain_that_its_owner_died_stays(
+    service: FakeService, host: VirtualBoxHost, owner: dict[str, object]
+) -> None:
+    _signed(service, **owner)
+    assert host.clean_up_abandoned() == []
+    assert "IMachine_unregister" not in service.names
+
+
+def test_a_machine_in_the_list_of_kept_ones_stays_though_a_ledger_lists_it(
+    service: FakeService, host: VirtualBoxHost, state: Path
+) -> None:
+    KeptMachines(state).add(KeptMachine("id-1", "one", host.identity, "", "", "ssh", "rm"))
+    _leave(state, Entry("id-1", "one", host.identity))
+    _signed(service, process=_dead())
+    assert host.clean_up_abandoned() == []
+    assert "IMachine_unregister" not in service.names
+    assert _written(state) == []
+
+
+def test_a_file_that_a_ledger_lists_goes_but_only_if_it_is_in_a_folder_of_ours(
+    host: VirtualBoxHost, state: Path, tmp_path: Path
+) -> None:
+    mine, users = state / "keys" / "mine", tmp_path / "users"
+    mine.mkdir(parents=True)
+    users.mkdir()
+    _leave(
+        state,
+        Entry(str(mine), "a key", "", kind=Kind.FILE),
+        Entry(str(users), "a folder", "", kind=Kind.FILE),
+        Entry(f"{state}/../users", "a folder", "", kind=Kind.FILE),
+    )
+    assert host.clean_up_abandoned() == []
+    assert not mine.exists()
+    assert users.exists()
+    assert _written(state) == []
+
+
+def test_the_web_session_of_a_dead_process_is_ended(
+    service: FakeService, host: VirtualBoxHost, state: Path
+) -> None:
+    ledger = Ledger(state, "run-0")
+    ledger.logged_on("its-session")
+    ledger.add(Entry("id-1", "one", host.identity))
+    ledger.close()
+    host.clean_up_abandoned()
+    assert service.called("IWebsessionManager_logoff") == [{"refIVirtualBox": "its-session"}]
 
 
 def test_the_identity_is_the_same_under_every_name_of_this_computer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_vbox.ownership import Entry, Ledger, abandoned
+from pytest_vbox.ownership import Entry, Ledger, ReaperUnavailable, abandoned
 
 ONE = Entry("id-1", "pytest-one", "here:/home/me", "test_a.py::test_one", "2026-01-01T00:00:00+00:00")
 TWO = Entry("id-2", "pytest-zwei-ü", "there:/home/me")
@@ -36,7 +37,7 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def _files(state: Path) -> list[Path]:
-    return sorted((state / "ledgers").glob("*.json"))
+    return sorted((state / "runs").glob("*/*.json"))
 
 
 def _leave(state: Path, *entries: Entry) -> Path:
@@ -63,14 +64,16 @@ def test_an_entry_is_on_the_disk_when_it_was_added(tmp_path: Path, ledger: Ledge
     ledger.add(TWO)
     (path,) = _files(tmp_path)
     document = json.loads(path.read_text(encoding="utf-8"))
-    assert (document["run"], document["pid"]) == ("run-1", os.getpid())
-    assert [entry["id"] for entry in document["machines"]] == ["id-1", "id-2"]
-    assert document["machines"][0] == {
+    assert (document["run"], document["process"]["pid"]) == ("run-1", os.getpid())
+    assert [entry["id"] for entry in document["entries"]] == ["id-1", "id-2"]
+    assert document["entries"][0] == {
         "id": "id-1",
         "name": "pytest-one",
         "host": "here:/home/me",
         "test": "test_a.py::test_one",
         "since": "2026-01-01T00:00:00+00:00",
+        "kind": "machine",
+        "ports": [],
     }
 
 
@@ -103,7 +106,7 @@ def test_an_empty_ledger_leaves_nothing_behind(
 ) -> None:
     use(ledger)
     ledger.close()
-    assert list((tmp_path / "ledgers").iterdir()) == []
+    assert list((tmp_path / "runs").iterdir()) == []
 
 
 def test_threads_may_write_at_once(tmp_path: Path, ledger: Ledger) -> None:
@@ -116,7 +119,7 @@ def test_threads_may_write_at_once(tmp_path: Path, ledger: Ledger) -> None:
         list(threads.map(work, range(20)))
     assert {entry.id for entry in ledger.entries} == {f"id-{number}" for number in range(0, 20, 2)}
     (path,) = _files(tmp_path)
-    assert len(json.loads(path.read_text(encoding="utf-8"))["machines"]) == 10
+    assert len(json.loads(path.read_text(encoding="utf-8"))["entries"]) == 10
 
 
 # Those of the dead
@@ -160,7 +163,7 @@ def test_struck_entries_are_gone_and_with_the_last_one_the_ledger(tmp_path: Path
     with abandoned(tmp_path) as (left,):
         left.strike(left.entries[0])
     assert _seen(tmp_path) == []
-    assert list((tmp_path / "ledgers").iterdir()) == []
+    assert list((tmp_path / "runs").iterdir()) == []
 
 
 def test_an_error_while_cleaning_up_lets_the_next_one_try(tmp_path: Path) -> None:
@@ -178,11 +181,11 @@ def test_an_error_while_cleaning_up_lets_the_next_one_try(tmp_path: Path) -> Non
         lambda _: "[1, 2]",
         lambda _: "null",
         lambda _: "\0\0\0\0",
-        lambda text: text.replace('"format": 1', '"format": 2'),
-        lambda text: text.replace('"machines"', '"things"'),
+        lambda text: text.replace('"format": 2', '"format": 3'),
+        lambda text: text.replace('"entries"', '"things"'),
         lambda text: text.replace('"name"', '"nombre"'),
-        lambda _: '{"format": 1, "machines": [7]}',
-        lambda _: '{"format": 1, "machines": 7}',
+        lambda _: '{"format": 2, "entries": [7]}',
+        lambda _: '{"format": 2, "entries": 7}',
     ],
 )
 def test_a_ledger_that_makes_no_sense_has_nothing_in_it_and_harms_no_other(
@@ -191,6 +194,7 @@ def test_a_ledger_that_makes_no_sense_has_nothing_in_it_and_harms_no_other(
     path = _leave(tmp_path, ONE)
     damaged = path.with_name("0-damaged.json")
     damaged.write_text(damage(path.read_text(encoding="utf-8")), encoding="utf-8")
+    damaged.with_suffix(".lock").touch()
     assert _seen(tmp_path) == [[], ["id-1"]]
 
 
@@ -199,6 +203,63 @@ def test_half_of_a_new_ledger_is_not_read(tmp_path: Path) -> None:
     path = _leave(tmp_path, ONE)
     path.with_suffix(".new").write_text("{")
     assert _seen(tmp_path) == [["id-1"]]
+
+
+def test_where_a_crash_of_the_system_tore_a_ledger_its_successor_is_read(tmp_path: Path) -> None:
+    path = _leave(tmp_path, ONE)
+    path.with_suffix(".new").write_bytes(path.read_bytes())
+    path.write_bytes(b"\0" * 100)
+    assert _seen(tmp_path) == [["id-1"]]
+
+
+def test_the_session_and_the_ports_are_written_down_with_what_is_there(tmp_path: Path, ledger: Ledger) -> None:
+    ledger.logged_on("session-1")
+    assert _files(tmp_path) == []
+    ledger.add(ONE)
+    ledger.ports("id-1", (20123, 20124))
+    ledger.ports("never-there", (1,))
+    (path,) = _files(tmp_path)
+    assert json.loads(path.read_text(encoding="utf-8"))["session"] == "session-1"
+    ledger.close()
+    with abandoned(tmp_path) as (left,):
+        assert (left.session, left.entries[0].ports, left.run) == ("session-1", (20123, 20124), "run-1")
+
+
+def test_what_cannot_be_written_down_is_not_there(
+    tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.add(ONE)
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="no space left"):
+            ledger.add(TWO)
+    assert [entry.id for entry in ledger.entries] == ["id-1"]
+    ledger.close()
+    assert _seen(tmp_path) == [["id-1"]]
+
+
+def test_nothing_is_written_down_before_somebody_watches(tmp_path: Path, ledger: Ledger) -> None:
+    def nobody() -> None:
+        raise ReaperUnavailable("nobody there")
+
+    ledger.before_add = nobody
+    with pytest.raises(ReaperUnavailable):
+        ledger.add(ONE)
+    assert _files(tmp_path) == []
+
+
+def test_workers_of_a_run_share_a_folder(tmp_path: Path) -> None:
+    first, second = Ledger(tmp_path, "run-1"), Ledger(tmp_path, "run-1")
+    first.add(ONE)
+    first.close()
+    second.close()
+    (path,) = _files(tmp_path)
+    assert path.parent.name == "run-1"
+    assert sorted(file.name for file in path.parent.iterdir()) == [path.name, path.with_suffix(".lock").name]
 
 
 def test_without_any_ledger_there_is_nothing_to_do(tmp_path: Path) -> None:

@@ -1,0 +1,173 @@
+"""The reaper: one for each run, told of a death by the operating system, and gone with the last process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pytest_vbox.deadline import Deadline
+from pytest_vbox.ownership import Entry, Ledger, Reaper, ReaperUnavailable, background, reaper
+from pytest_vbox.ownership.reaper import address_file
+
+# A reaper whose cleaning writes down for whom it was called.
+MODULE = """
+import json, sys
+from pathlib import Path
+from pytest_vbox.ownership.reaping import serve
+state = Path(sys.argv[1])
+def clean(ledger, pid, access):
+    with (state / "cleaned").open("a") as file:
+        file.write(json.dumps([ledger.name, pid, access]) + "\\n")
+    ledger.unlink()
+    ledger.with_suffix(".lock").unlink()
+sys.exit(serve(state, sys.argv[2], clean))
+"""
+WORKER = """
+import os, sys
+from pathlib import Path
+from pytest_vbox.ownership import Entry, Ledger, Reaper, reaper
+sys.path.insert(0, sys.argv[1]); reaper._MODULE = "reaper_of_tests"
+state = Path(sys.argv[1])
+ledger = Ledger(state, "run")
+way = Reaper(state, "run", {"password": "hush"})
+ledger.before_add = lambda: way.attend(ledger.path)
+ledger.add(Entry("id-1", "one", "here"))
+print(ledger.path.name, flush=True)
+if sys.stdin.readline() == "leave\\n":
+    ledger.strike("id-1"); ledger.close(); way.close()
+    print("left", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "reaper_of_tests.py").write_text(MODULE)
+    monkeypatch.setattr(reaper, "_MODULE", "reaper_of_tests")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+Workers = list[subprocess.Popen[str]]
+
+
+@pytest.fixture
+def workers() -> Iterator[Workers]:
+    started: Workers = []
+    yield started
+    for worker in started:
+        worker.kill()
+        worker.communicate()
+
+
+def _begin(workers: Workers, state: Path) -> tuple[subprocess.Popen[str], str]:
+    worker = subprocess.Popen(
+        [sys.executable, "-c", WORKER, str(state)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    workers.append(worker)
+    assert worker.stdout is not None
+    return worker, worker.stdout.readline().strip()
+
+
+def _pid(state: Path) -> int:
+    return int(json.loads(address_file(state, "run").read_text())["pid"])
+
+
+def _wait_until_gone(state: Path) -> None:
+    deadline, pause = Deadline(20), threading.Event()
+    while (state / "runs").exists() and any((state / "runs").iterdir()):
+        assert not deadline.expired, list((state / "runs").rglob("*"))
+        pause.wait(0.01)
+
+
+def _cleaned(state: Path) -> list[list[object]]:
+    return [json.loads(line) for line in (state / "cleaned").read_text().splitlines()]
+
+
+def test_a_killed_process_is_cleaned_up_after_and_then_the_reaper_goes(state: Path, workers: Workers) -> None:
+    worker, ledger = _begin(workers, state)
+    watching = psutil.Process(_pid(state))
+    assert "hush" not in " ".join(watching.cmdline())
+    worker.kill()
+    _wait_until_gone(state)
+    assert _cleaned(state) == [[ledger, worker.pid, {"password": "hush"}]]
+    watching.wait(10)
+
+
+def test_all_workers_of_a_run_have_one_reaper_which_survives_ctrl_c(state: Path, workers: Workers) -> None:
+    first, _ = _begin(workers, state)
+    pid = _pid(state)
+    second, ledger = _begin(workers, state)
+    assert _pid(state) == pid
+    assert os.getsid(pid) != os.getsid(0)
+    os.kill(pid, signal.SIGINT)
+    os.kill(pid, signal.SIGHUP)
+    second.kill()
+    second.wait()
+    third, _ = _begin(workers, state)
+    assert _pid(state) == pid
+    first.kill()
+    third.kill()
+    _wait_until_gone(state)
+    cleaned = _cleaned(state)
+    assert cleaned[0][0] == ledger
+    assert len(cleaned) == 3
+
+
+def test_a_process_that_leaves_nothing_is_not_cleaned_up_after(state: Path, workers: Workers) -> None:
+    worker, _ = _begin(workers, state)
+    assert worker.stdin is not None
+    worker.stdin.write("leave\n")
+    worker.stdin.flush()
+    _wait_until_gone(state)
+    assert not (state / "cleaned").exists()
+
+
+def test_a_reaper_that_was_killed_is_replaced_before_the_next_thing_is_made(state: Path) -> None:
+    ledger, way = Ledger(state, "run"), Reaper(state, "run", {})
+    ledger.before_add = lambda: way.attend(ledger.path)
+    ledger.add(Entry("id-1", "one", "here"))
+    first = psutil.Process(_pid(state))
+    first.kill()
+    first.wait(10)
+    ledger.add(Entry("id-2", "two", "here"))
+    assert _pid(state) != first.pid
+    ledger.strike("id-1", "id-2")
+    ledger.close()
+    way.close()
+    _wait_until_gone(state)
+
+
+def test_nothing_is_made_without_a_reaper(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reaper, "_MODULE", "no_such_module_at_all")
+    with pytest.raises(ReaperUnavailable, match=r"exit code 1.*reaper\.log"):
+        Reaper(state, "run", {}).attend(state / "x.json")
+    assert "no_such_module_at_all" in (state / "reaper.log").read_text()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("no more processes")
+
+    monkeypatch.setattr(background, "start", refuse)
+    with pytest.raises(ReaperUnavailable, match="no more processes"):
+        Reaper(state, "run", {}).attend(state / "x.json")
+
+
+def test_somebody_who_does_not_know_the_token_is_not_listened_to(state: Path, workers: Workers) -> None:
+    _begin(workers, state)
+    known = address_file(state, "run")
+    document = json.loads(known.read_text())
+    with reaper._connect(document["address"]) as stranger:
+        stranger.sendall(
+            b"guess\n" + json.dumps({"ledger": "/etc/passwd", "pid": 1, "access": {}}).encode() + b"\n"
+        )
+        assert stranger.recv(10) == b""
+    assert known.stat().st_mode & 0o077 == 0
