@@ -101,12 +101,24 @@ def connected(root: Path | None, folders: Sequence[str] = (), **options: str | N
 
 
 @contextmanager
+def connected_to_clean_up(
+    root: Path | None, folders: Sequence[str] = (), **options: str | None
+) -> Iterator[VirtualBoxHost]:
+    """A connected host that knows no images and profiles: those may be wrong, or of another project."""
+    from pytest_vbox.hosts import connect_to_clean_up
+
+    with connect_to_clean_up(settings_of(root, folders, **options)) as host:
+        yield host
+
+
+@contextmanager
 def told() -> Iterator[None]:
     """Say what went wrong in a message, where it is the user's to set right."""
     from pytest_vbox.guest import GuestError
     from pytest_vbox.images import ImageError
     from pytest_vbox.machines import MachineError
     from pytest_vbox.models import ModelError
+    from pytest_vbox.ownership import ReaperUnavailable
     from pytest_vbox.service import VirtualBoxNotFound, VirtualBoxUnusable
     from pytest_vbox.settings import SettingsError
     from pytest_vbox.virtualbox.errors import VirtualBoxError
@@ -118,6 +130,7 @@ def told() -> Iterator[None]:
         ImageError,
         MachineError,
         ModelError,
+        ReaperUnavailable,
         SettingsError,
         VirtualBoxError,
         VirtualBoxNotFound,

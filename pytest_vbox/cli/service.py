@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from pytest_vbox import places
-from pytest_vbox.cli.common import connected, host_options, json_option, print_json, told
+from pytest_vbox.cli.common import connected_to_clean_up, host_options, json_option, print_json, told
 
 
 @click.group()
@@ -40,7 +40,7 @@ def stop() -> None:
 @json_option
 def gc(root: Path | None, folders: tuple[str, ...], as_json: bool, **options: str | None) -> None:
     """Remove machines that test runs which died have left behind."""
-    with told(), connected(root, folders, **options) as host:
+    with told(), connected_to_clean_up(root, folders, **options) as host:
         removed = host.clean_up_abandoned()
     if as_json:
         print_json({"removed": removed})

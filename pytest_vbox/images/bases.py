@@ -113,7 +113,9 @@ class Bases:
         """
         for anchor in self._session.virtualbox.machines_by_groups([GROUP]):
             with suppress(AccessDenied, InvalidObjectReference, ObjectNotFound):  # gone while we looked
-                for child in self._session.virtualbox.open_medium(anchor.get_extra_data(BASE_KEY)).children:
+                location = anchor.get_extra_data(BASE_KEY)
+                base = self._session.virtualbox.open_medium(location) if location else None
+                for child in base.children if base is not None else ():
                     with suppress(AccessDenied, InvalidObjectReference, ObjectNotFound):
                         _drop(child, name)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import re
 import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
@@ -25,7 +26,6 @@ from pytest_vbox.machines import VirtualBoxHost
 from pytest_vbox.machines.golden import GOLDEN_KEY
 from pytest_vbox.machines.plan import GOLDEN_GROUP, GROUP, OWNER_KEY
 from pytest_vbox.ownership.ledger import run_folder
-from pytest_vbox.settings import load
 from pytest_vbox.virtualbox import Medium
 from pytest_vbox.virtualbox.errors import AccessDenied, InvalidObjectReference, ObjectNotFound
 
@@ -72,10 +72,11 @@ LIVES: Final[dict[str, Callable[[VirtualBoxHost, str], None]]] = {
 }
 
 
-def lead(life: str, url: str, run: str, name: str, told: Connection) -> None:
+def lead(life: str, environ: dict[str, str], run: str, name: str, told: Connection) -> None:
     """What the process does. Puts ``ok`` or the error's class and text into the pipe."""
     try:
-        with connect_host(replace(load(), url=url), run=run, clean_up=False) as host:
+        os.environ.update(environ)
+        with connect_host(run=run, clean_up=False) as host:
             LIVES[life](host, name)
         told.send(("ok", ""))
     except BaseException as error:  # noqa: BLE001 - the test looks at it
@@ -112,11 +113,18 @@ class Life:
 
 
 class Stage:
-    """Where lives are led: VirtualBox, a proxy before it, and someone who looks at what is left."""
+    """Where lives are led: VirtualBox, a proxy before it, and someone who looks at what is left.
 
-    def __init__(self, proxy: FaultProxy, host: VirtualBoxHost) -> None:
+    Args:
+        proxy: The proxy.
+        host: The same VirtualBox, for looking.
+        environ: What the processes shall have in their environment.
+    """
+
+    def __init__(self, proxy: FaultProxy, host: VirtualBoxHost, environ: dict[str, str] | None = None) -> None:
         self.proxy = proxy
         self.host = host
+        self._environ = {**(environ or {}), "PYTEST_VBOX_URL": proxy.url}
         self._context: ForkServerContext = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(PRELOADED))
 
@@ -125,7 +133,7 @@ class Stage:
         run = uuid.uuid4().hex
         name = f"life-{run[:8]}"
         told, tells = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=lead, args=(life, self.proxy.url, run, name, tells), daemon=True)
+        process = self._context.Process(target=lead, args=(life, self._environ, run, name, tells), daemon=True)
         process.start()
         tells.close()
         return Life(run, name, process, told)

@@ -1,0 +1,78 @@
+"""A rig of a test's own, whose processes may be killed without harm to other tests."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+_RIG = Path(__file__).parents[2] / "tools" / "rig" / "rig"
+
+
+class OwnRig:
+    """Another VirtualBox beside the one that the tests use.
+
+    Args:
+        name: The rig's name.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.environ: dict[str, str] = {}
+
+    def up(self) -> None:
+        """Start it, or what of it has ended; at the same address as before."""
+        done = subprocess.run([_RIG, "up", "--name", self._name], capture_output=True, text=True, check=True)
+        text = Path(done.stdout.split()[-1]).read_text(encoding="utf-8")
+        self.environ = dict(re.findall(r"^export (PYTEST_VBOX_\w+)=(.*)$", text, re.MULTILINE))
+
+    def down(self) -> None:
+        """End it, and delete what it has."""
+        subprocess.run([_RIG, "down", "--name", self._name, "--delete"], capture_output=True, check=True)
+
+    def kill(self, *words: str) -> int:
+        """SIGKILL its processes that have one of some words in their command line. Returns how many."""
+        inside = self._inside()
+        found = [
+            process
+            for process in psutil.process_iter(["cmdline"])
+            if any(word in part for part in process.info["cmdline"] or [] for word in words)
+            and _namespace(process.pid) == inside
+        ]
+        for process in found:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(found, 10)
+        return len(found)
+
+    def _inside(self) -> str:
+        for process in psutil.process_iter(["cmdline"]):
+            if (process.info["cmdline"] or [""])[0] == f"pytest-vbox-rig-{self._name}":
+                return _namespace(process.pid)
+        raise AssertionError("the rig is not up")
+
+
+@contextmanager
+def own_rig(name: str) -> Iterator[OwnRig]:
+    """A rig for the length of the block.
+
+    Args:
+        name: Its name.
+    """
+    rig = OwnRig(f"{name}-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}")
+    rig.up()
+    try:
+        yield rig
+    finally:
+        rig.down()
+
+
+def _namespace(pid: int) -> str:
+    with suppress(OSError):
+        return str(Path(f"/proc/{pid}/ns/mnt").readlink())
+    return ""

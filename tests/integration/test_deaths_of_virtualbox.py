@@ -1,0 +1,200 @@
+"""VirtualBox's own processes die, in a rig of the tests' own: an error of ours, and nothing is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from fault_proxy import FaultProxy, after, before
+from lives import Life, Stage, sample
+from own_rig import OwnRig, own_rig
+
+from pytest_vbox import places
+from pytest_vbox.hosts import connect_host
+from pytest_vbox.machines.removal import remove
+from pytest_vbox.ownership import take_unseen
+from pytest_vbox.ownership.ledger import run_folder
+from pytest_vbox.settings import load
+
+pytestmark = [
+    pytest.mark.skipif(
+        "PYTEST_VBOX_RIG" not in os.environ, reason="the processes are only ours to kill in the rig"
+    ),
+    pytest.mark.xdist_group("own-rig"),
+]
+_PATIENCE = 150.0
+
+
+@pytest.fixture(scope="module")
+def rig() -> Iterator[OwnRig]:
+    with own_rig("deaths") as rig:
+        yield rig
+
+
+@pytest.fixture
+def stage(rig: OwnRig) -> Iterator[Stage]:
+    environ = {**os.environ, **rig.environ}
+    with connect_host(load(environ=environ), clean_up=False) as host, FaultProxy(host.url) as proxy:
+        yield Stage(proxy, host, rig.environ)
+
+
+def _web_service(rig: OwnRig) -> None:
+    rig.kill("vboxwebsrv")
+    rig.up()
+
+
+def _server(rig: OwnRig) -> None:
+    # The web service takes nobody any more when the server behind it has died, until it is started anew.
+    rig.kill("VBoxSVC")
+    rig.kill("vboxwebsrv")
+    rig.up()
+
+
+def _machines(rig: OwnRig) -> None:
+    rig.kill("--startvm")
+
+
+_VICTIMS = {"web-service": _web_service, "server": _server, "machine": _machines}
+_STEPS = {"cold": 4, "fork": 5, "reset": 4}
+
+
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize(
+    ("victim", "life", "most"),
+    [
+        pytest.param(
+            kill,
+            life,
+            most,
+            id=f"{name}-{life}-{'some' if most else 'all'}",
+            marks=[] if most else [pytest.mark.soak],
+        )
+        for name, kill in _VICTIMS.items()
+        for life, quick in _STEPS.items()
+        for most in (quick, None)
+        if (name, life) != ("machine", "cold")
+    ],
+)
+def test_virtualbox_dies_at_any_call(
+    victim: Callable[[OwnRig], None], life: str, most: int | None, stage: Stage, rig: OwnRig
+) -> None:
+    if life != "cold":
+        stage.begin("fork").outcome(_PATIENCE)  # so that there is a golden machine
+    problems = []
+    for number, (operation, nth) in enumerate(sample(stage.steps(life), most)):
+        for when in (before, after) if most is None else ((before, after)[number % 2],):
+            stage.proxy.reset()
+            stage.proxy.on(operation, when(lambda: victim(rig)), nth=nth)
+            led = stage.begin(life)
+            outcome, words = led.outcome(_PATIENCE)
+            what = f"{victim.__name__} {when.__name__} {operation} {nth}"
+            if outcome != "ok" and not outcome.startswith("pytest_vbox."):
+                problems.append(f"{what}: {outcome} {words[-1500:]}")
+            if not stage.wait_until_reaped(led):
+                problems.append(f"{what}: the reaper did not finish")
+            problems += [f"{what}: {left}" for left in stage.left_of(led)]
+    assert problems == []
+    stage.proxy.reset()
+    outcome, words = stage.begin(life).outcome(_PATIENCE)
+    assert outcome == "ok", words
+
+
+def _reaper_of(life: Life) -> int:
+    document = json.loads((run_folder(places.state_folder(), life.run) / "reaper.json").read_text())
+    return int(document["pid"])
+
+
+@pytest.mark.timeout(300)
+def test_a_reaper_that_is_killed_with_its_run_is_done_without_by_the_next_run(stage: Stage) -> None:
+    led: list[Life] = []
+
+    def kill_both() -> None:
+        os.kill(_reaper_of(led[0]), signal.SIGKILL)
+        led[0].kill()
+
+    stage.proxy.on("IMachine_unregister", before(kill_both))
+    led.append(stage.begin("cold"))
+    assert led[0].outcome(_PATIENCE)[0] == "killed"
+    assert any("machine" in left for left in stage.left_of(led[0]))
+    assert [name for name in stage.host.clean_up_abandoned() if led[0].name in name]
+    assert stage.left_of(led[0]) == []
+    assert any(led[0].name in line for line in take_unseen(places.state_folder()))
+
+
+@pytest.mark.timeout(300)
+def test_a_reaper_that_is_killed_alone_is_replaced(stage: Stage) -> None:
+    led: list[Life] = []
+    stage.proxy.on("IVirtualBox_registerMachine", before(lambda: os.kill(_reaper_of(led[0]), signal.SIGKILL)))
+    led.append(stage.begin("reset"))
+    outcome, words = led[0].outcome(_PATIENCE)
+    assert outcome == "ok", words
+    assert stage.wait_until_reaped(led[0])
+    assert stage.left_of(led[0]) == []
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("lost", ["ledger", "extra data"])
+def test_either_the_ledger_or_the_extra_data_alone_is_enough_to_clean_up(stage: Stage, lost: str) -> None:
+    led: list[Life] = []
+
+    def kill_both() -> None:
+        os.kill(_reaper_of(led[0]), signal.SIGKILL)
+        led[0].kill()
+
+    stage.proxy.on("IMachine_unregister", before(kill_both))
+    led.append(stage.begin("cold"))
+    assert led[0].outcome(_PATIENCE)[0] == "killed"
+    if lost == "ledger":
+        for file in run_folder(places.state_folder(), led[0].run).iterdir():
+            file.unlink()
+        run_folder(places.state_folder(), led[0].run).rmdir()
+    else:
+        for machine in stage.host.api.machines:
+            if led[0].name in machine.name:
+                machine.set_extra_data("pytest-vbox/owner", "")
+    stage.host.clean_up_abandoned()
+    assert stage.left_of(led[0]) == []
+
+
+@pytest.mark.timeout(300)
+def test_the_command_line_cleans_up_too_even_with_broken_yaml(stage: Stage, rig: OwnRig, tmp_path: Path) -> None:
+    led: list[Life] = []
+
+    def kill_both() -> None:
+        os.kill(_reaper_of(led[0]), signal.SIGKILL)
+        led[0].kill()
+
+    stage.proxy.on("IMachine_unregister", before(kill_both))
+    led.append(stage.begin("cold"))
+    assert led[0].outcome(_PATIENCE)[0] == "killed"
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles" / "x.yaml").write_text("images: [broken\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest_vbox.cli", "gc", "--root", tmp_path],
+        env={**os.environ, **rig.environ},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"removed pytest-{led[0].name}" in done.stdout
+    assert stage.left_of(led[0]) == []
+
+
+@pytest.mark.timeout(300)
+def test_a_machine_whose_name_only_looks_like_ours_stays(stage: Stage) -> None:
+    api = stage.host.api
+    machine = api.create_machine("", "pytest-tiny-0123abcd", ["/pytest-vbox"], "Linux26_64")
+    machine.save_settings()
+    api.register_machine(machine)
+    try:
+        stage.host.clean_up_abandoned()
+        assert api.find_machine("pytest-tiny-0123abcd").name == "pytest-tiny-0123abcd"
+    finally:
+        remove(stage.host.session, api.find_machine("pytest-tiny-0123abcd").id, local=True)
