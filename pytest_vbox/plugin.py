@@ -261,6 +261,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
     _show_machines(terminalreporter, config)
+    _show_what_was_reaped(terminalreporter, config)
     kept = config.stash[KEPT]
     if kept:
         terminalreporter.section("VirtualBox machines that were kept")
@@ -280,6 +281,22 @@ def _show_machines(terminal: TerminalReporter, config: pytest.Config) -> None:
         terminal.section("VirtualBox machines")
         for line in (*lines, *story.notes):
             terminal.write_line(line)
+
+
+def _show_what_was_reaped(terminal: TerminalReporter, config: pytest.Config) -> None:
+    """Say what was cleaned up after runs, or workers of this one, that died."""
+    if not config.stash[_TOLD]:
+        return
+    from pytest_vbox import places
+    from pytest_vbox.ownership import log_file, take_unseen
+
+    state = places.state_folder()
+    lines = take_unseen(state)
+    if lines:
+        terminal.section("VirtualBox machines of processes that died")
+        for line in lines:
+            terminal.write_line(line)
+        terminal.write_line(f"(all of it: {log_file(state)})")
 
 
 def _story(config: pytest.Config) -> tuple[Story, dict[str, Any]]:

@@ -29,12 +29,14 @@ def clean_up(state: Path, run: str, ledger: Path, pid: int, access: Mapping[str,
         access: How VirtualBox is reached.
     """
     from pytest_vbox.hosts import clean_up_as
+    from pytest_vbox.service import VirtualBoxUnusable
     from pytest_vbox.virtualbox.errors import ServiceUnavailable
 
     for pause in (*_PAUSES, None):
         try:
             clean_up_as(access, ledger)
-        except ServiceUnavailable as error:
+        # The second is what a service says that is started right after VirtualBox's server died.
+        except (ServiceUnavailable, VirtualBoxUnusable) as error:
             if pause is None:
                 report(state, run, [f"process {pid} died: {error}; the next run cleans up"])
                 return

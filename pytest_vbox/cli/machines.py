@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pytest_vbox.cli.common import connected, host_options, json_option, print_json, print_table, told
+from pytest_vbox.cli.common import (
+    connected,
+    connected_to_clean_up,
+    host_options,
+    json_option,
+    print_json,
+    print_table,
+    told,
+)
 
 if TYPE_CHECKING:
     from pytest_vbox.guest import Connection
@@ -48,7 +56,8 @@ def machines() -> None:
 @json_option
 def list_(root: Path | None, folders: tuple[str, ...], as_json: bool, **options: str | None) -> None:
     """Show them: state, image, age, the test they are for, and where SSH is."""
-    with told(), connected(root, folders, **options) as host:
+    with told(), connected_to_clean_up(root, folders, **options) as host:
+        kept = _kept(host)
         found = [
             {
                 "name": ours.name,
@@ -57,6 +66,7 @@ def list_(root: Path | None, folders: tuple[str, ...], as_json: bool, **options:
                 "profile": str(ours.owner.get("profile", "")),
                 "since": str(ours.owner.get("since", "")),
                 "test": str(ours.owner.get("test", "")),
+                "kept": ours.machine.id in kept,
                 "ssh": f"{host.address}:{port}" if (port := ours.port()) else "",
             }
             for ours in _all(host)
@@ -65,10 +75,18 @@ def list_(root: Path | None, folders: tuple[str, ...], as_json: bool, **options:
         print_json(found)
         return
     rows = [
-        [entry["name"], entry["state"], entry["image"], _age(entry["since"]), entry["ssh"], entry["test"]]
+        [
+            str(entry["name"]),
+            str(entry["state"]),
+            str(entry["image"]),
+            _age(str(entry["since"])),
+            str(entry["ssh"]),
+            "yes" if entry["kept"] else "",
+            str(entry["test"]),
+        ]
         for entry in found
     ]
-    print_table(["MACHINE", "STATE", "IMAGE", "AGE", "SSH", "TEST"], rows)
+    print_table(["MACHINE", "STATE", "IMAGE", "AGE", "SSH", "KEPT", "TEST"], rows)
 
 
 @machines.command(context_settings={"ignore_unknown_options": True})
@@ -120,16 +138,28 @@ def stop(name: str, root: Path | None, folders: tuple[str, ...], **options: str 
 
 
 @machines.command()
-@click.argument("names", nargs=-1, required=True)
+@click.argument("names", nargs=-1)
+@click.option("--kept", is_flag=True, help="All machines that were kept (--vbox-keep).")
 @host_options
-def remove(names: tuple[str, ...], root: Path | None, folders: tuple[str, ...], **options: str | None) -> None:
+def remove(
+    names: tuple[str, ...], root: Path | None, folders: tuple[str, ...], *, kept: bool, **options: str | None
+) -> None:
     """Remove machines, with what they wrote. Only those that pytest-vbox made."""
+    from pytest_vbox import places
     from pytest_vbox.machines.removal import remove as take_away
+    from pytest_vbox.ownership import KeptMachines
 
-    with told(), connected(root, folders, **options) as host:
-        for name in names:
-            ours = _find(host, name)
-            take_away(host.session, ours.machine.id, local=host.local)
+    if not names and not kept:
+        raise click.UsageError("name the machines to remove, or give --kept for all that were kept")
+    with told(), connected_to_clean_up(root, folders, **options) as host:
+        machines = [_find(host, name) for name in names]
+        if kept:
+            known = _kept(host)
+            machines += [ours for ours in _all(host) if ours.machine.id in known]
+        for ours in machines:
+            machine_id = ours.machine.id
+            take_away(host.session, machine_id, local=host.local)
+            KeptMachines(places.state_folder()).strike(machine_id)
             click.echo(f"removed {ours.name}")
 
 
@@ -145,6 +175,18 @@ def _all(host: VirtualBoxHost) -> Iterator[Ours]:
             continue  # gone meanwhile, or not ours after all
         if isinstance(owner, dict):
             yield Ours(machine, name, owner)
+
+
+def _kept(host: VirtualBoxHost) -> frozenset[str]:
+    """The UUIDs of the machines that are kept. Those that somebody removed in another way are forgotten."""
+    from pytest_vbox import places
+    from pytest_vbox.ownership import KeptMachines
+
+    kept = KeptMachines(places.state_folder())
+    there = {ours.machine.id for ours in _all(host)}
+    known = {machine.id for machine in kept.all() if machine.host == host.identity}
+    kept.strike(*(known - there))
+    return frozenset(known & there)
 
 
 def _find(host: VirtualBoxHost, name: str) -> Ours:

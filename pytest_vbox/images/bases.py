@@ -27,6 +27,7 @@ from pytest_vbox.virtualbox.errors import (
     InvalidObjectState,
     ObjectInUse,
     ObjectNotFound,
+    ServiceUnavailable,
     VirtualBoxError,
 )
 
@@ -241,10 +242,15 @@ def _drop(disk: Medium, name: str) -> None:
     kind = PureWindowsPath if "\\" in location else PurePosixPath
     if name not in kind(location).parts or disk.machine_ids:
         return
+    for child in disk.children:
+        _drop(child, name)
     try:
         disk.delete_storage().wait(Deadline(_DELETING))
+    except ServiceUnavailable:
+        raise
     except VirtualBoxError:
-        disk.close()  # its file is gone
+        with suppress(InvalidObjectState, ObjectInUse):  # another machine still stands on it
+            disk.close()  # its file is gone
 
 
 def anchor_id(location: str) -> uuid.UUID:

@@ -155,8 +155,9 @@ class Cleaner:
                 self._maker.take_away(machine_id, name)
             except ServiceUnavailable:
                 raise
-            except (OSError, VirtualBoxError) as error:
-                report(self._context.state, run, [f"could not remove the unlisted {entry}: {error}"])
+            except (OSError, VirtualBoxError):
+                # Not for the report, which would say so at each run.
+                logger.warning("could not remove the unlisted %s", entry, exc_info=True)
                 continue
             report(self._context.state, run, [f"process {process.pid} died: removed the unlisted {entry}"])
             yield name

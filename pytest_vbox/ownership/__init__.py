@@ -11,7 +11,7 @@ from pytest_vbox.ownership.ledger import Abandoned, Entry, Kind, Ledger, abandon
 from pytest_vbox.ownership.locks import Busy, PortLock, held, reserve_port
 from pytest_vbox.ownership.process import ProcessId
 from pytest_vbox.ownership.reaper import Reaper, ReaperUnavailable
-from pytest_vbox.ownership.reports import report, take_unseen
+from pytest_vbox.ownership.reports import log_file, report, take_unseen
 
 __all__ = [
     "Abandoned",
@@ -32,6 +32,7 @@ __all__ = [
     "ReaperUnavailable",
     "abandoned",
     "held",
+    "log_file",
     "remove_abandoned",
     "report",
     "reserve_port",

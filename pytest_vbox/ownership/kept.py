@@ -40,7 +40,10 @@ class KeptMachine:
     remove: str
 
     def __str__(self) -> str:
-        return f"kept machine {self.name}: {self.enter}; remove it: {self.remove}"
+        return (
+            f"kept machine {self.name}: {self.enter}; remove it: {self.remove} "
+            f"(or: pytest-vbox machines remove {self.name})"
+        )
 
     @classmethod
     def from_json(cls, document: dict[str, str]) -> Self:

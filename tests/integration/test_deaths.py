@@ -6,7 +6,7 @@ some of them, `make soak` all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from fault_proxy import FaultProxy, after, before, cut, drop_after, drop_before, http_error, virtualbox_error
@@ -24,6 +24,7 @@ _LIVES = [
     for most in (quick, None)
 ]
 _PATIENCE = 100.0
+Record = Callable[[str, object], None]
 
 
 @pytest.fixture
@@ -48,13 +49,16 @@ def _check(stage: Stage, life: Life, what: str) -> list[str]:
 
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("life", "most"), _LIVES)
-def test_a_run_killed_at_any_call_leaves_nothing(life: str, most: int | None, stage: Stage) -> None:
+def test_a_run_killed_at_any_call_leaves_nothing(
+    life: str, most: int | None, stage: Stage, record_property: Record
+) -> None:
     steps = sample(stage.steps(life), most)
-    problems = []
+    problems, times = [], 0
     for number, (operation, nth) in enumerate(steps):
         # In turn before VirtualBox heard of it, and after it acted; all steps in both ways in the long run.
         for when in (before, after) if most is None else ((before, after)[number % 2],):
             stage.proxy.reset()
+            times += 1
             led: list[Life] = []
             stage.proxy.on(operation, when(lambda led=led: led[0].kill()), nth=nth)  # type: ignore[misc]
             led.append(stage.begin(life))
@@ -63,6 +67,7 @@ def test_a_run_killed_at_any_call_leaves_nothing(life: str, most: int | None, st
             if outcome != "killed":
                 problems.append(f"{what}: it was not killed but {outcome} {words[-300:]}")
             problems += _check(stage, led[0], what)
+    record_property("times", times)
     assert problems == []
     stage.proxy.reset()
     assert stage.begin(life).outcome(_PATIENCE)[0] == "ok"
@@ -81,14 +86,15 @@ _FAULTS = {
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("life", "most"), _LIVES)
 def test_any_call_that_fails_once_is_an_error_of_ours_or_none_and_leaves_nothing(
-    life: str, most: int | None, stage: Stage
+    life: str, most: int | None, stage: Stage, record_property: Record
 ) -> None:
     steps = sample(stage.steps(life, every=True), most)
-    problems = []
+    problems, times = [], 0
     for number, (operation, nth) in enumerate(steps):
         names = list(_FAULTS)
         for name in names if most is None else [names[number % len(names)]]:
             stage.proxy.reset()
+            times += 1
             stage.proxy.on(operation, _FAULTS[name], nth=nth)
             led = stage.begin(life)
             outcome, words = led.outcome(_PATIENCE)
@@ -96,6 +102,7 @@ def test_any_call_that_fails_once_is_an_error_of_ours_or_none_and_leaves_nothing
             if outcome != "ok" and not outcome.startswith("pytest_vbox."):
                 problems.append(f"{what}: {outcome} {words[-1500:]}")
             problems += _check(stage, led, what)
+    record_property("times", times)
     assert problems == []
 
 

@@ -82,14 +82,20 @@ _STEPS = {"cold": 4, "fork": 5, "reset": 4}
     ],
 )
 def test_virtualbox_dies_at_any_call(
-    victim: Callable[[OwnRig], None], life: str, most: int | None, stage: Stage, rig: OwnRig
+    victim: Callable[[OwnRig], None],
+    life: str,
+    most: int | None,
+    stage: Stage,
+    rig: OwnRig,
+    record_property: Callable[[str, object], None],
 ) -> None:
     if life != "cold":
         stage.begin("fork").outcome(_PATIENCE)  # so that there is a golden machine
-    problems = []
+    problems, times = [], 0
     for number, (operation, nth) in enumerate(sample(stage.steps(life), most)):
         for when in (before, after) if most is None else ((before, after)[number % 2],):
             stage.proxy.reset()
+            times += 1
             stage.proxy.on(operation, when(lambda: victim(rig)), nth=nth)
             led = stage.begin(life)
             outcome, words = led.outcome(_PATIENCE)
@@ -99,6 +105,7 @@ def test_virtualbox_dies_at_any_call(
             if not stage.wait_until_reaped(led):
                 problems.append(f"{what}: the reaper did not finish")
             problems += [f"{what}: {left}" for left in stage.left_of(led)]
+    record_property("times", times)
     assert problems == []
     stage.proxy.reset()
     outcome, words = stage.begin(life).outcome(_PATIENCE)

@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 
+import psutil
 import pytest
 from machine_support import names_of_ours
 
@@ -100,14 +102,14 @@ def test_a_machine_of_a_failed_test_can_be_kept_and_the_summary_says_how_to_ente
 
 @contextmanager
 def run_until(
-    suite: pytest.Pytester, host: VirtualBoxHost, condition: Callable[[], bool]
+    suite: pytest.Pytester, host: VirtualBoxHost, condition: Callable[[], bool], *options: str
 ) -> Iterator[subprocess.Popen[str]]:
     """Start pytest, wait until something holds in VirtualBox, and have nothing left of the process afterwards."""
     output = suite.path / "output.txt"
     with (
         output.open("w", encoding="utf-8") as file,
         subprocess.Popen(
-            [sys.executable, "-m", "pytest", "--vbox=require"],
+            [sys.executable, "-m", "pytest", "--vbox=require", *options],
             cwd=suite.path,
             stdin=subprocess.DEVNULL,
             stdout=file,
@@ -152,29 +154,31 @@ def test_ctrl_c_in_the_middle_of_a_boot_leaves_nothing(
     assert not [name for name in names_of_ours(vbox_host) if image in name]
 
 
-@pytest.mark.parametrize("way", ["the next run", "pytest-vbox gc"])
-def test_what_a_killed_run_left_is_removed(
-    way: str, suite: pytest.Pytester, vbox_host: VirtualBoxHost, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("killed", ["the run", "a worker"])
+def test_what_a_killed_process_left_is_removed_by_its_reaper_and_told_by_the_next_run(
+    killed: str, suite: pytest.Pytester, vbox_host: VirtualBoxHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A ledger that the runs of other tests, which clean up too, do not know.
+    # The runs of other tests shall neither clean up nor tell of it.
     monkeypatch.setenv("XDG_STATE_HOME", str(suite.path / "state"))
-    image = way.replace(" ", "-")
+    image = killed.replace(" ", "-")
     never_ready(suite, image)
     suite.makepyfile(f"def test_killed(vbox_machine): vbox_machine(image={image!r})")
-    with run_until(suite, vbox_host, lambda: _is_running(vbox_host, image)) as run:
-        run.kill()
-    left = [name for name in names_of_ours(vbox_host) if image in name]
-    assert len(left) == 1
-    folder = Path(vbox_host.api.find_machine(left[0]).settings_file_path).parent
-    if way == "the next run":
-        suite.makepyfile("def test_next(vbox_host): pass")
-        suite.runpytest_subprocess("--vbox=require").assert_outcomes(passed=1)
-    else:
-        result = suite.run(Path(sys.executable).parent / "pytest-vbox", "gc")
-        # The pool may have been making another one.
-        result.stdout.fnmatch_lines_random([f"removed {left[0]}", "? machine(s) removed"])
-    assert not [name for name in names_of_ours(vbox_host) if image in name]
-    assert not folder.exists()
+    options = ["-n1", "--max-worker-restart=0"] if killed == "a worker" else []
+    with run_until(suite, vbox_host, lambda: _is_running(vbox_host, image), *options) as run:
+        (left,) = [name for name in names_of_ours(vbox_host) if image in name][:1]
+        folder = Path(vbox_host.api.find_machine(left).settings_file_path).parent
+        victims = psutil.Process(run.pid).children() if killed == "a worker" else [psutil.Process(run.pid)]
+        for victim in victims:
+            victim.kill()
+        run.wait(60)
+    deadline, pause = Deadline(60), threading.Event()
+    while [name for name in names_of_ours(vbox_host) if image in name] or folder.exists():
+        assert not deadline.expired
+        pause.wait(0.1)
+    suite.makepyfile("def test_next(vbox_host): pass")
+    result = suite.runpytest_subprocess("--vbox=require")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*processes that died*", f"*died: removed the machine {left} of *test_killed"])
 
 
 def test_the_live_machines_of_another_run_are_left_alone(
