@@ -145,10 +145,10 @@ class Stage:
             life: Which one.
             every: Those too that only look.
         """
-        self.proxy.reset()
-        led = self.begin(life)
-        outcome = led.outcome(120)
-        assert outcome[0] == "ok", outcome[1]
+        for _ in range(2):  # the first one may have to make a golden machine
+            self.proxy.reset()
+            outcome, words = self.begin(life).outcome(120)
+            assert outcome == "ok", words
         seen: dict[str, int] = {}
         steps = []
         for operation in self.proxy.calls:

@@ -58,17 +58,19 @@ def test_a_run_killed_at_any_call_leaves_nothing(
         # In turn before VirtualBox heard of it, and after it acted; all steps in both ways in the long run.
         for when in (before, after) if most is None else ((before, after)[number % 2],):
             stage.proxy.reset()
-            times += 1
             led: list[Life] = []
             stage.proxy.on(operation, when(lambda led=led: led[0].kill()), nth=nth)  # type: ignore[misc]
             led.append(stage.begin(life))
             outcome, words = led[0].outcome(_PATIENCE)
             what = f"killed {when.__name__} {operation} {nth}"
-            if outcome != "killed":
+            # What goes on in the background does not make the same calls each time.
+            times += stage.proxy.hits
+            if stage.proxy.hits and outcome != "killed":
                 problems.append(f"{what}: it was not killed but {outcome} {words[-300:]}")
             problems += _check(stage, led[0], what)
     record_property("times", times)
     assert problems == []
+    assert times > len(steps) / 2
     stage.proxy.reset()
     assert stage.begin(life).outcome(_PATIENCE)[0] == "ok"
 
