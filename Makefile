@@ -5,7 +5,7 @@ VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 WORKERS ?= 2
 
-.PHONY: help demo test check lint unit machine-tests bench rig rig-down clean
+.PHONY: help demo test check lint unit machine-tests soak bench rig rig-down clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile | sort
@@ -26,7 +26,10 @@ unit: $(VENV)/ready
 	$(PYTHON) -m pytest tests/unit -q -n $(WORKERS) --timeout=60
 
 machine-tests: $(VENV)/ready
-	tools/with-virtualbox $(PYTHON) -m pytest tests/integration examples --vbox=require -n $(WORKERS) --durations=10
+	tools/with-virtualbox $(PYTHON) -m pytest tests/integration examples --vbox=require -m "not soak" -n $(WORKERS) --durations=10
+
+soak: $(VENV)/ready ## what takes long: something dies at every single call, hundreds of machines (over an hour)
+	tools/with-virtualbox $(PYTHON) -m pytest tests/integration --vbox=require -m soak -n $(WORKERS) --durations=0
 
 bench: $(VENV)/bench ## all figures, beside raw API calls and VBoxManage scripts; BENCH="--quick" to try it
 	tools/with-virtualbox $(PYTHON) -m benchmarks $(BENCH)

@@ -39,6 +39,11 @@ class OwnRig:
         """End it, and delete what it has."""
         subprocess.run([_RIG, "down", "--name", self._name, "--delete"], capture_output=True, check=True)
 
+    def processes(self) -> list[psutil.Process]:
+        """All its processes."""
+        inside = self._inside()
+        return [process for process in psutil.process_iter() if _namespace(process.pid) == inside]
+
     def kill(self, *words: str) -> int:
         """SIGKILL its processes that have one of some words in their command line. Returns how many."""
         inside = self._inside()
