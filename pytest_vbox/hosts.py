@@ -119,6 +119,7 @@ def _connected(
         undo.callback(parted)
         if watched:
             ledger.before_add = lambda: reaper.attend(ledger.path)
+            reaper.prepare(ledger.path)
         if settings.url is None and watched:
             ledger.add(_SERVICE)
         endpoint = service.find(settings.url, state=state)

@@ -21,7 +21,7 @@ from typing import Any, Final
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.ownership import background
 from pytest_vbox.ownership.ledger import run_folder
-from pytest_vbox.ownership.locks import held
+from pytest_vbox.ownership.locks import Busy, held
 from pytest_vbox.ownership.reports import log_file
 
 #: What a reaper says when it listens, and when it has taken somebody in.
@@ -49,6 +49,20 @@ class Reaper:
         self._access = dict(access)
         self._mutex = threading.Lock()
         self._connection: socket.socket | None = None
+        self._closed = False
+
+    def prepare(self, ledger: Path) -> None:
+        """Begin what `attend` does while the caller goes on, who then has to wait less; it tells of no errors.
+
+        Args:
+            ledger: This process's part of the ledger.
+        """
+
+        def begin() -> None:
+            with suppress(ReaperUnavailable, Busy, OSError):
+                self.attend(ledger)
+
+        threading.Thread(target=begin, name="pytest-vbox-reaper", daemon=True).start()
 
     def attend(self, ledger: Path) -> None:
         """See that the reaper watches this process; start it if there is none, or none any more.
@@ -60,7 +74,7 @@ class Reaper:
             ReaperUnavailable: It cannot be started.
         """
         with self._mutex:
-            if self._connection is not None and _is_open(self._connection):
+            if self._closed or (self._connection is not None and _is_open(self._connection)):
                 return
             self._hang_up()
             # One at a time, so that all processes of a run find the same one.
@@ -78,6 +92,7 @@ class Reaper:
     def close(self) -> None:
         """Take leave. It goes by itself when nobody is left; what is still in the ledger, it cleans up."""
         with self._mutex:
+            self._closed = True
             self._hang_up()
 
     def _hang_up(self) -> None:

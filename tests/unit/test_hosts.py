@@ -42,6 +42,7 @@ def _unwatched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """No reaper is started; who would have watched is written down."""
     watched: list[str] = []
     monkeypatch.setattr(Reaper, "attend", lambda _, ledger: watched.append(ledger.name))
+    monkeypatch.setattr(Reaper, "prepare", lambda *_: None)
     return watched
 
 
