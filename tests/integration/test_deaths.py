@@ -6,6 +6,7 @@ some of them, `make soak` all.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -13,8 +14,10 @@ from fault_proxy import FaultProxy, after, before, cut, drop_after, drop_before,
 from lives import Life, Stage, sample
 from machine_support import disk_of, sha256
 
+from pytest_vbox import places
 from pytest_vbox.machines import VirtualBoxHost
 from pytest_vbox.models import Image
+from pytest_vbox.ownership.ledger import run_folder
 
 #: How many steps of each life the quick tests try.
 _QUICK = {"cold": 8, "fork": 8, "reset": 5, "park": 5}
@@ -132,3 +135,30 @@ def test_a_reply_that_is_lost_makes_no_second_machine_and_no_orphan(
     assert stage.proxy.hits == 1
     assert outcome == "ok" or outcome.startswith("pytest_vbox."), words
     assert _check(stage, led, outcome) == []
+
+
+def _end_session(stage: Stage, life: Life) -> None:
+    """End the web session of a life, as VirtualBox does when it has heard nothing for too long."""
+    for file in run_folder(places.state_folder(), life.run).glob("[0-9]*.json"):
+        stage.host.session.end_other(str(json.loads(file.read_text(encoding="utf-8"))["session"]))
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("life", "most"), _LIVES)
+def test_a_web_session_that_ends_at_any_call_is_renewed_or_an_error_of_ours_and_leaves_nothing(
+    life: str, most: int | None, stage: Stage, record_property: Record
+) -> None:
+    problems, times = [], 0
+    for operation, nth in sample(stage.steps(life), most):
+        stage.proxy.reset()
+        led: list[Life] = []
+        stage.proxy.on(operation, before(lambda led=led: _end_session(stage, led[0])), nth=nth)  # type: ignore[misc]
+        led.append(stage.begin(life))
+        outcome, words = led[0].outcome(_PATIENCE)
+        what = f"session ended before {operation} {nth}"
+        times += stage.proxy.hits
+        if outcome != "ok" and not outcome.startswith("pytest_vbox."):
+            problems.append(f"{what}: {outcome} {words[-1500:]}")
+        problems += _check(stage, led[0], what)
+    record_property("times", times)
+    assert problems == []
