@@ -99,6 +99,16 @@ def before(do: Callable[[], object]) -> Action:
     return act
 
 
+def instead(do: Callable[[], object]) -> Action:
+    """Something happens when the call arrives, and the server never hears of it."""
+
+    def act(_: Callable[[], Reply]) -> Reply:
+        do()
+        raise Dropped
+
+    return act
+
+
 def after(do: Callable[[], object]) -> Action:
     """Something happens when the server has acted, and before its reply goes back."""
 

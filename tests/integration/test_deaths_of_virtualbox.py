@@ -11,16 +11,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from fault_proxy import FaultProxy, after, before
+from fault_proxy import FaultProxy, after, before, instead
 from lives import Life, Stage, sample
 from own_rig import OwnRig, own_rig
 
 from pytest_vbox import places
+from pytest_vbox.deadline import Deadline
 from pytest_vbox.hosts import connect_host
 from pytest_vbox.machines.removal import remove
 from pytest_vbox.ownership import take_unseen
 from pytest_vbox.ownership.ledger import run_folder
 from pytest_vbox.settings import load
+from pytest_vbox.virtualbox.enums import LockType
 
 pytestmark = [
     pytest.mark.skipif(
@@ -125,7 +127,7 @@ def test_a_reaper_that_is_killed_with_its_run_is_done_without_by_the_next_run(st
         os.kill(_reaper_of(led[0]), signal.SIGKILL)
         led[0].kill()
 
-    stage.proxy.on("IMachine_unregister", before(kill_both))
+    stage.proxy.on("IMachine_unregister", instead(kill_both))
     led.append(stage.begin("cold"))
     assert led[0].outcome(_PATIENCE)[0] == "killed"
     assert any("machine" in left for left in stage.left_of(led[0]))
@@ -154,7 +156,7 @@ def test_either_the_ledger_or_the_extra_data_alone_is_enough_to_clean_up(stage: 
         os.kill(_reaper_of(led[0]), signal.SIGKILL)
         led[0].kill()
 
-    stage.proxy.on("IMachine_unregister", before(kill_both))
+    stage.proxy.on("IMachine_unregister", instead(kill_both))
     led.append(stage.begin("cold"))
     assert led[0].outcome(_PATIENCE)[0] == "killed"
     if lost == "ledger":
@@ -164,7 +166,9 @@ def test_either_the_ledger_or_the_extra_data_alone_is_enough_to_clean_up(stage: 
     else:
         for machine in stage.host.api.machines:
             if led[0].name in machine.name:
-                machine.set_extra_data("pytest-vbox/owner", "")
+                with stage.host.session.lock(machine, LockType.WRITE, Deadline(20)) as held:
+                    held.machine.set_extra_data("pytest-vbox/owner", "")
+                    held.machine.save_settings()
     stage.host.clean_up_abandoned()
     assert stage.left_of(led[0]) == []
 
@@ -177,7 +181,7 @@ def test_the_command_line_cleans_up_too_even_with_broken_yaml(stage: Stage, rig:
         os.kill(_reaper_of(led[0]), signal.SIGKILL)
         led[0].kill()
 
-    stage.proxy.on("IMachine_unregister", before(kill_both))
+    stage.proxy.on("IMachine_unregister", instead(kill_both))
     led.append(stage.begin("cold"))
     assert led[0].outcome(_PATIENCE)[0] == "killed"
     (tmp_path / "profiles").mkdir()
