@@ -22,7 +22,18 @@ from pytest_vbox.machines.golden_machines import GoldenMachines
 from pytest_vbox.machines.maker import Maker
 from pytest_vbox.machines.plan import GOLDEN_GROUP, GROUP, OWNER_KEY
 from pytest_vbox.machines.run_key import remove_abandoned_keys
-from pytest_vbox.ownership import Abandoned, Busy, Entry, KeptMachines, Kind, ProcessId, abandoned, held, report
+from pytest_vbox.ownership import (
+    Abandoned,
+    Busy,
+    Entry,
+    KeptMachines,
+    Kind,
+    ProcessId,
+    abandoned,
+    held,
+    remove_ended_runs,
+    report,
+)
 from pytest_vbox.virtualbox.errors import (
     AccessDenied,
     InvalidObjectReference,
@@ -89,6 +100,7 @@ class Cleaner:
                     for ledger in ledgers:
                         removed += self._after(ledger)
                 removed += self._unlisted()
+                remove_ended_runs(state)
         except Busy:
             logger.info("another process is cleaning up")
         return removed

@@ -7,7 +7,7 @@ Knows nothing of images and hardware models, nor of VirtualBox.
 from pytest_vbox.ownership.capacity import Capacity, CapacityExceeded, Limits, Place
 from pytest_vbox.ownership.folders import OwnFolder, remove_abandoned
 from pytest_vbox.ownership.kept import KeptMachine, KeptMachines
-from pytest_vbox.ownership.ledger import Abandoned, Entry, Kind, Ledger, abandoned
+from pytest_vbox.ownership.ledger import Abandoned, Entry, Kind, Ledger, abandoned, remove_ended_runs
 from pytest_vbox.ownership.locks import Busy, PortLock, held, reserve_port
 from pytest_vbox.ownership.process import ProcessId
 from pytest_vbox.ownership.reaper import Reaper, ReaperUnavailable
@@ -34,6 +34,7 @@ __all__ = [
     "held",
     "log_file",
     "remove_abandoned",
+    "remove_ended_runs",
     "report",
     "reserve_port",
     "take_unseen",

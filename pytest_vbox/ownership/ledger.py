@@ -277,6 +277,27 @@ def abandoned(state: Path, only: Path | None = None, patience: float = 0.0) -> I
                 _remove_if_empty(path.parent)
 
 
+def remove_ended_runs(state: Path) -> None:
+    """Delete the folders of runs in which nobody has a ledger any more, such as a reaper leaves that was killed.
+
+    Args:
+        state: The state folder.
+    """
+    for folder in (state / "runs").glob("*"):
+        # Whoever lives, the reaper too, has a lock there; a process of the run has its own before all else.
+        if any(folder.glob("[0-9]*")):
+            continue
+        lock = FileLock(folder / "reaper.lock")
+        try:
+            lock.acquire(timeout=0)
+        except (Timeout, OSError):
+            continue
+        for name in ("reaper.json", "reaper.new", "reaper.sock", "reaper.lock"):
+            (folder / name).unlink(missing_ok=True)
+        lock.release()
+        _remove_if_empty(folder)
+
+
 def run_folder(state: Path, run: str) -> Path:
     """The folder of a run."""
     safe = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in run)[:64]

@@ -13,8 +13,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
-from pytest_vbox.ownership import Entry, Ledger, ReaperUnavailable, abandoned
+from pytest_vbox.ownership import Entry, Ledger, ReaperUnavailable, abandoned, remove_ended_runs
 
 ONE = Entry("id-1", "pytest-one", "here:/home/me", "test_a.py::test_one", "2026-01-01T00:00:00+00:00")
 TWO = Entry("id-2", "pytest-zwei-ü", "there:/home/me")
@@ -260,6 +261,20 @@ def test_workers_of_a_run_share_a_folder(tmp_path: Path) -> None:
     (path,) = _files(tmp_path)
     assert path.parent.name == "run-1"
     assert sorted(file.name for file in path.parent.iterdir()) == [path.name, path.with_suffix(".lock").name]
+
+
+def test_the_folder_of_a_run_whose_reaper_was_killed_goes_but_not_that_of_the_living(
+    tmp_path: Path, ledger: Ledger
+) -> None:
+    dead = tmp_path / "runs" / "dead"
+    dead.mkdir(parents=True)
+    for name in ("reaper.json", "reaper.sock", "reaper.lock"):
+        (dead / name).touch()
+    starting = tmp_path / "runs" / "starting"
+    starting.mkdir()
+    with FileLock(starting / "reaper.lock"):
+        remove_ended_runs(tmp_path)
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["run-1", "starting"]
 
 
 def test_without_any_ledger_there_is_nothing_to_do(tmp_path: Path) -> None:
