@@ -263,9 +263,8 @@ def test_workers_of_a_run_share_a_folder(tmp_path: Path) -> None:
     assert sorted(file.name for file in path.parent.iterdir()) == [path.name, path.with_suffix(".lock").name]
 
 
-def test_the_folder_of_a_run_whose_reaper_was_killed_goes_but_not_that_of_the_living(
-    tmp_path: Path, ledger: Ledger
-) -> None:
+@pytest.mark.usefixtures("ledger")
+def test_the_folder_of_a_run_whose_reaper_was_killed_goes_but_not_that_of_the_living(tmp_path: Path) -> None:
     dead = tmp_path / "runs" / "dead"
     dead.mkdir(parents=True)
     for name in ("reaper.json", "reaper.sock", "reaper.lock"):
