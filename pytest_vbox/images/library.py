@@ -13,8 +13,8 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -102,12 +102,20 @@ class Library:
         cache: The cache folder.
         state: The state folder, for the locks that all workers and runs share.
         converter: Turns other formats into VDI; without one, only what needs no conversion is possible.
+        noted: Has the folder of an image written down while it is being made, for whoever cleans up.
     """
 
-    def __init__(self, cache: Path, state: Path, converter: Converter | None = None) -> None:
+    def __init__(
+        self,
+        cache: Path,
+        state: Path,
+        converter: Converter | None = None,
+        noted: Callable[[Path], AbstractContextManager[None]] = lambda _: nullcontext(),
+    ) -> None:
         self._folder = cache / "images"
         self._state = state
         self._converter = converter
+        self._noted = noted
 
     def usable(self, image: Image, *, report: Report = silent) -> Usable:
         """A disk for machines; fetched and imported now if it was not yet.
@@ -230,21 +238,25 @@ class Library:
             self._clear(key)
             # Another name each time: VirtualBox may still work on the one of a process that died.
             half = self._folder / f"{key}.{uuid.uuid4().hex[:8]}.half"
-            half.mkdir(mode=0o700)
-            try:
-                imported = import_disk(file, image, half, self._converter, report)
-                report(f"check {imported.disk.name}", 0, None)
-                self._describe(half, imported, image, sha256)
-                half.rename(place)
-                _sync(self._folder)
-            except OSError as error:
-                raise ImageError(f"image {image.source}: cannot be stored in {half}: {error.strerror}") from error
-            finally:
-                shutil.rmtree(half, ignore_errors=True)
+            with self._noted(half):
+                self._make(file, image, half, place, sha256, report)
         stored = self._read(place)
         if stored is None:
             raise ImageError(f"image {image.source}: {place} vanished while it was being made")
         return stored
+
+    def _make(self, file: Path, image: Image, half: Path, place: Path, sha256: str, report: Report) -> None:
+        half.mkdir(mode=0o700)
+        try:
+            imported = import_disk(file, image, half, self._converter, report)
+            report(f"check {imported.disk.name}", 0, None)
+            self._describe(half, imported, image, sha256)
+            half.rename(place)
+            _sync(self._folder)
+        except OSError as error:
+            raise ImageError(f"image {image.source}: cannot be stored in {half}: {error.strerror}") from error
+        finally:
+            shutil.rmtree(half, ignore_errors=True)
 
     def _clear(self, key: str) -> None:
         """Take away what a process that died has left, or somebody who deleted only a part."""

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from pytest_vbox import places
 from pytest_vbox.deadline import Deadline
+from pytest_vbox.images import VirtualBoxConverter
 from pytest_vbox.machines.context import Context
 from pytest_vbox.machines.golden_machines import GoldenMachines
 from pytest_vbox.machines.maker import Maker
@@ -142,10 +143,12 @@ class Cleaner:
         return False
 
     def _take_disk(self, path: Path) -> bool:
-        """A disk in the cache that was being written."""
+        """A disk in the cache, or a folder with one, that was being written."""
         if not _is_ours(path, self._context.state):
             return False
-        for medium in self._context.session.virtualbox.hard_disks:
+        virtualbox = self._context.session.virtualbox
+        VirtualBoxConverter(virtualbox).abandon(path)
+        for medium in virtualbox.hard_disks:
             with suppress(AccessDenied, InvalidObjectReference, ObjectNotFound):
                 if medium.location == str(path):
                     medium.close()

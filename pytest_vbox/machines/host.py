@@ -34,7 +34,7 @@ from pytest_vbox.machines.provision import Provisioned
 from pytest_vbox.machines.run_key import RunKey
 from pytest_vbox.machines.supply import Supply
 from pytest_vbox.models import Catalogue, MachineModel
-from pytest_vbox.ownership import Capacity, Entry, Ledger, Limits
+from pytest_vbox.ownership import Capacity, Entry, Kind, Ledger, Limits
 from pytest_vbox.records import Journal, Way
 from pytest_vbox.settings import Reset, Settings
 from pytest_vbox.trust import is_loopback
@@ -90,7 +90,10 @@ class VirtualBoxHost:
         self.local = is_loopback(url)
         #: Where forwarded ports are reached.
         self.address = "127.0.0.1" if self.local else urlsplit(url).hostname or ""
-        self._run_key = RunKey(state, self.run)
+        self._ledger = ledger or Ledger(state, self.run)
+        self._run_key = RunKey(
+            state, self.run, lambda folder: self._ledger.add(Entry(str(folder), "a key", "", kind=Kind.FILE))
+        )
         self.journal = journal or Journal()
         self.journal.virtualbox = session.version
         self.context = Context(
@@ -104,7 +107,6 @@ class VirtualBoxHost:
             self.journal,
         )
         self._identity = f"{self.address}:{session.virtualbox.home_folder}"
-        self._ledger = ledger or Ledger(state, self.run)
         self.report = report
         #: The golden machines, from which others are forked.
         self.golden = GoldenMachines(
@@ -118,7 +120,14 @@ class VirtualBoxHost:
         self._maker = Maker(self.context, self._identity, self._ledger, self.golden)
         self._cleaner = Cleaner(self.context, self._identity, self._maker, self.golden, retire)
         self._provision = Provisioned(
-            session.virtualbox, self._maker.bases, places.cache_folder(), state, self.run
+            session.virtualbox,
+            self._maker.bases,
+            places.cache_folder(),
+            state,
+            self.run,
+            lambda half: self._ledger.holding(
+                Entry(str(half), "a disk being provisioned", self._identity, kind=Kind.DISK)
+            ),
         )
         #: What is kept for later runs.
         self.cache = Cache(self.golden, self._provision)
@@ -297,6 +306,7 @@ class VirtualBoxHost:
             self.discard(machine)
         self._supply.close()
         self._run_key.close()
+        self._ledger.strike(str(self._run_key.folder))
         if self._capacity is not None:
             self._capacity.close()
         self.session.close()

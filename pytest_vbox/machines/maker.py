@@ -18,7 +18,7 @@ from pytest_vbox.machines.golden import Golden
 from pytest_vbox.machines.golden_machines import GoldenMachines
 from pytest_vbox.machines.plan import GOLDEN_GROUP, Plan
 from pytest_vbox.models import Image, MachineModel
-from pytest_vbox.ownership import Entry, Ledger
+from pytest_vbox.ownership import Entry, Kind, Ledger
 from pytest_vbox.virtualbox import Medium
 from pytest_vbox.virtualbox.enums import MediumType
 from pytest_vbox.virtualbox.errors import OperationTimeout, VirtualBoxError
@@ -44,7 +44,10 @@ class Maker:
         self._golden = golden
         #: The images that were fetched and imported.
         self.library = Library(
-            places.cache_folder(), context.state, VirtualBoxConverter(context.session.virtualbox)
+            places.cache_folder(),
+            context.state,
+            VirtualBoxConverter(context.session.virtualbox),
+            lambda half: ledger.holding(Entry(str(half), "an image being imported", identity, kind=Kind.DISK)),
         )
         self._settled: set[frozenset[Path]] = set()
         self.bases = Bases(context.session, context.state, local=context.local)

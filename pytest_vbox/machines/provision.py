@@ -67,14 +67,24 @@ class Provisioned:
         cache: The cache folder.
         state: The state folder, for the lock that all workers and runs share.
         run: The id of the run, whose workers share a failure too.
+        noted: Has a disk written down while it is being made, for whoever cleans up.
     """
 
-    def __init__(self, virtualbox: VirtualBox, bases: Bases, cache: Path, state: Path, run: str) -> None:
+    def __init__(
+        self,
+        virtualbox: VirtualBox,
+        bases: Bases,
+        cache: Path,
+        state: Path,
+        run: str,
+        noted: Callable[[Path], AbstractContextManager[None]],
+    ) -> None:
         self._virtualbox = virtualbox
         self._bases = bases
         self._folder = cache / "provisioned"
         self._state = state
         self._run = run
+        self._noted = noted
 
     def disk(self, model: MachineModel, disk: Path, timeout: float, make: Make) -> Path:
         """The disk that an image's provisioning makes; made now if it has not been yet.
@@ -158,12 +168,13 @@ class Provisioned:
         target.parent.mkdir(parents=True, exist_ok=True)
         half = target.with_suffix(".half.vdi")
         half.unlink(missing_ok=True)
-        copy = self._virtualbox.create_medium("VDI", str(half), AccessMode.READ_WRITE, DeviceType.HARD_DISK)
-        try:
-            source.clone_to(copy, [MediumVariant.STANDARD]).wait(Deadline(_COPYING))
-        finally:
-            copy.close()
-        half.rename(target)
+        with self._noted(half):
+            copy = self._virtualbox.create_medium("VDI", str(half), AccessMode.READ_WRITE, DeviceType.HARD_DISK)
+            try:
+                source.clone_to(copy, [MediumVariant.STANDARD]).wait(Deadline(_COPYING))
+            finally:
+                copy.close()
+            half.rename(target)
 
 
 def _is_half(disk: Path) -> bool:

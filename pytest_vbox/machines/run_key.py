@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -20,10 +21,12 @@ class RunKey:
     Args:
         state: The state folder.
         run: The id of the run, shared by all its workers.
+        note: Is told of the key's folder before there is one.
     """
 
-    def __init__(self, state: Path, run: str) -> None:
+    def __init__(self, state: Path, run: str, note: Callable[[Path], None] = lambda _: None) -> None:
         self._folder = OwnFolder(state, _KIND, run)
+        self._note = note
         self._mutex = threading.Lock()
         self._path: Path | None = None
 
@@ -32,10 +35,16 @@ class RunKey:
         """The private key's file. It is gone after :meth:`close`."""
         with self._mutex:
             if self._path is None:
+                self._note(self.folder)
                 path = self._folder.path / _NAME
                 new_key(path)
                 self._path = path
             return self._path
+
+    @property
+    def folder(self) -> Path:
+        """The folder that the key is in, if there is one."""
+        return self._folder.place
 
     def is_at(self, path: Path | None) -> bool:
         """Whether this is the key's file."""

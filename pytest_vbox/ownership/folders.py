@@ -31,6 +31,11 @@ class OwnFolder:
         self._mutex = threading.Lock()
 
     @property
+    def place(self) -> Path:
+        """Where the folder is, or would be."""
+        return self._folder
+
+    @property
     def path(self) -> Path:
         """The folder; only its owner may look inside."""
         with self._mutex:

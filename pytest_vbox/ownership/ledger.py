@@ -133,6 +133,19 @@ class Ledger:
             if any(entry is not None for entry in known):
                 self._write()
 
+    @contextmanager
+    def holding(self, entry: Entry) -> Iterator[None]:
+        """Have a file written down while it is being made. It stays so if the block leaves it after an error."""
+        self.add(entry)
+        try:
+            yield
+        except BaseException:
+            if Path(entry.id).exists():
+                raise
+            self.strike(entry.id)
+            raise
+        self.strike(entry.id)
+
     def ports(self, entry_id: str, ports: tuple[int, ...]) -> None:
         """Write down which ports lead to a machine that is written down."""
         with self._mutex:
