@@ -114,13 +114,8 @@ def test_virtualbox_dies_at_any_call(
     assert outcome == "ok", words
 
 
-def _reaper_of(life: Life) -> int:
-    document = json.loads((run_folder(places.state_folder(), life.run) / "reaper.json").read_text())
-    return int(document["pid"])
-
-
-@pytest.mark.timeout(300)
-def test_a_reaper_that_is_killed_with_its_run_is_done_without_by_the_next_run(stage: Stage) -> None:
+def _killed_with_its_reaper(stage: Stage) -> Life:
+    """A life that ended with a machine, and with nobody to clean up."""
     led: list[Life] = []
 
     def kill_both() -> None:
@@ -130,10 +125,21 @@ def test_a_reaper_that_is_killed_with_its_run_is_done_without_by_the_next_run(st
     stage.proxy.on("IMachine_unregister", instead(kill_both))
     led.append(stage.begin("cold"))
     assert led[0].outcome(_PATIENCE)[0] == "killed"
-    assert any("machine" in left for left in stage.left_of(led[0]))
-    assert [name for name in stage.host.clean_up_abandoned() if led[0].name in name]
-    assert stage.left_of(led[0]) == []
-    assert any(led[0].name in line for line in take_unseen(places.state_folder()))
+    return led[0]
+
+
+def _reaper_of(life: Life) -> int:
+    document = json.loads((run_folder(places.state_folder(), life.run) / "reaper.json").read_text())
+    return int(document["pid"])
+
+
+@pytest.mark.timeout(300)
+def test_a_reaper_that_is_killed_with_its_run_is_done_without_by_the_next_run(stage: Stage) -> None:
+    dead = _killed_with_its_reaper(stage)
+    assert any("machine" in left for left in stage.left_of(dead))
+    assert [name for name in stage.host.clean_up_abandoned() if dead.name in name]
+    assert stage.left_of(dead) == []
+    assert any(dead.name in line for line in take_unseen(places.state_folder()))
 
 
 @pytest.mark.timeout(300)
@@ -150,40 +156,24 @@ def test_a_reaper_that_is_killed_alone_is_replaced(stage: Stage) -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("lost", ["ledger", "extra data"])
 def test_either_the_ledger_or_the_extra_data_alone_is_enough_to_clean_up(stage: Stage, lost: str) -> None:
-    led: list[Life] = []
-
-    def kill_both() -> None:
-        os.kill(_reaper_of(led[0]), signal.SIGKILL)
-        led[0].kill()
-
-    stage.proxy.on("IMachine_unregister", instead(kill_both))
-    led.append(stage.begin("cold"))
-    assert led[0].outcome(_PATIENCE)[0] == "killed"
+    dead = _killed_with_its_reaper(stage)
     if lost == "ledger":
-        for file in run_folder(places.state_folder(), led[0].run).iterdir():
+        for file in run_folder(places.state_folder(), dead.run).iterdir():
             file.unlink()
-        run_folder(places.state_folder(), led[0].run).rmdir()
+        run_folder(places.state_folder(), dead.run).rmdir()
     else:
         for machine in stage.host.api.machines:
-            if led[0].name in machine.name:
+            if dead.name in machine.name:
                 with stage.host.session.lock(machine, LockType.WRITE, Deadline(20)) as held:
                     held.machine.set_extra_data("pytest-vbox/owner", "")
                     held.machine.save_settings()
     stage.host.clean_up_abandoned()
-    assert stage.left_of(led[0]) == []
+    assert stage.left_of(dead) == []
 
 
 @pytest.mark.timeout(300)
 def test_the_command_line_cleans_up_too_even_with_broken_yaml(stage: Stage, rig: OwnRig, tmp_path: Path) -> None:
-    led: list[Life] = []
-
-    def kill_both() -> None:
-        os.kill(_reaper_of(led[0]), signal.SIGKILL)
-        led[0].kill()
-
-    stage.proxy.on("IMachine_unregister", instead(kill_both))
-    led.append(stage.begin("cold"))
-    assert led[0].outcome(_PATIENCE)[0] == "killed"
+    dead = _killed_with_its_reaper(stage)
     (tmp_path / "profiles").mkdir()
     (tmp_path / "profiles" / "x.yaml").write_text("images: [broken\n")
     done = subprocess.run(
@@ -194,8 +184,8 @@ def test_the_command_line_cleans_up_too_even_with_broken_yaml(stage: Stage, rig:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert f"removed pytest-{led[0].name}" in done.stdout
-    assert stage.left_of(led[0]) == []
+    assert f"removed pytest-{dead.name}" in done.stdout
+    assert stage.left_of(dead) == []
 
 
 @pytest.mark.timeout(300)
