@@ -102,6 +102,7 @@ class Cleaner:
                         removed += self._after(ledger)
                 removed += self._unlisted()
                 remove_ended_runs(state)
+                self._forget_kept()
         except Busy:
             logger.info("another process is cleaning up")
         return removed
@@ -176,6 +177,15 @@ class Cleaner:
                 continue
             report(self._context.state, run, [f"process {process.pid} died: removed the unlisted {entry}"])
             yield name
+
+    def _forget_kept(self) -> None:
+        """Take out of the list of kept machines what its user has removed."""
+        for machine in self._kept.all():
+            if machine.host == self._identity:
+                try:
+                    self._context.session.virtualbox.find_machine(machine.id)
+                except ObjectNotFound:
+                    self._kept.strike(machine.id)
 
     def _signed(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
         """The machines that say whose they are."""

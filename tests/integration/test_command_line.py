@@ -13,6 +13,7 @@ import pytest
 
 from pytest_vbox.fixtures import MachineFactory
 from pytest_vbox.machines import VirtualBoxHost
+from pytest_vbox.ownership import KeptMachine, KeptMachines
 
 Typed = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -61,6 +62,31 @@ def test_a_machine_is_listed_entered_looked_at_stopped_and_removed(
     assert vm.state == "PoweredOff"
     assert typed("machines", "remove", vm.name).stdout == f"removed {vm.name}\n"
     assert vm.name not in [machine.name for machine in vbox_host.api.machines]
+
+
+def test_kept_machines_are_listed_as_such_and_removed_together(
+    typed: Typed, vbox_host: VirtualBoxHost, tmp_path: Path
+) -> None:
+    machines = [vbox_host.machine(start=False, name=name) for name in ("kept", "other")]
+    # A list of kept machines of this test's own: those of other tests shall stay.
+    state = tmp_path / "pytest-vbox"
+    state.mkdir(mode=0o700)
+    (state / "locks").mkdir()
+    kept = KeptMachines(state)
+    for machine_id in (machines[0].id, "of a machine that is gone"):
+        kept.add(KeptMachine(machine_id, "x", vbox_host.identity, "", "", "", ""))
+    here = {"XDG_STATE_HOME": str(tmp_path)}
+    listed = {
+        entry["name"]: entry["kept"] for entry in json.loads(typed("machines", "list", "--json", **here).stdout)
+    }
+    assert [listed[machine.name] for machine in machines] == [True, False]
+    assert typed("machines", "remove", **here).returncode == 2
+    assert typed("machines", "remove", "--kept", **here).stdout == f"removed {machines[0].name}\n"
+    assert kept.all() == []
+    there = [machine.name for machine in vbox_host.api.machines]
+    assert [machine.name in there for machine in machines] == [False, True]
+    for machine in machines:
+        vbox_host.remove(machine)
 
 
 def test_a_machine_that_is_not_ours_is_not_found(typed: Typed, vbox_host: VirtualBoxHost) -> None:
