@@ -6,7 +6,8 @@ Knows nothing of images and hardware models.
 from pytest_vbox.ownership.capacity import Capacity, CapacityExceeded, Limits, Place
 from pytest_vbox.ownership.folders import OwnFolder, remove_abandoned
 from pytest_vbox.ownership.ledger import Entry, Ledger, abandoned
-from pytest_vbox.ownership.locks import Busy, PortLock, held, reserve_port
+from pytest_vbox.ownership.lockfiles import Busy
+from pytest_vbox.ownership.locks import PortLock, held, reserve_port
 
 __all__ = [
     "Busy",
