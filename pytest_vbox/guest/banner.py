@@ -26,6 +26,8 @@ _PAUSE = 0.2
 # At least this often, in seconds, the caller is asked whether to go on.
 _SLICE = 1.0
 _MOST_OTHER_TEXT = 4096
+# Bytes of the banner itself: RFC 4253 allows 255. What reads it afterwards would read on without end.
+_LONGEST_BANNER = 1024
 
 REFUSED = "connection refused"
 SILENT = "accepted, then silent"
@@ -170,7 +172,7 @@ def _listen(sock: socket.socket, deadline: Deadline, ask: Callable[[], None]) ->
         sock.settimeout(max(0.01, deadline.at_most(_SLICE)))
         try:
             # Peeking leaves the banner to the SSH library: the handshake needs no second connection.
-            peeked = sock.recv(256, socket.MSG_PEEK)
+            peeked = sock.recv(_LONGEST_BANNER, socket.MSG_PEEK)
         except TimeoutError:
             ask()
             continue
@@ -179,9 +181,11 @@ def _listen(sock: socket.socket, deadline: Deadline, ask: Callable[[], None]) ->
         if not peeked:
             return _seen(other, CLOSED)
         if not other or other.endswith(b"\n"):
-            if peeked.startswith(b"SSH-"):
+            if peeked.startswith(b"SSH-") and b"\n" in peeked:
                 return None
-            if b"SSH-".startswith(peeked):
+            if peeked.startswith(b"SSH-") and len(peeked) == _LONGEST_BANNER:
+                return f"other text: a banner without end, {_shown(peeked)}"
+            if peeked.startswith(b"SSH-") or b"SSH-".startswith(peeked):
                 # The rest is under way, but peeking returns at once as long as these bytes lie here.
                 threading.Event().wait(deadline.at_most(0.01))
                 continue
@@ -192,4 +196,8 @@ def _listen(sock: socket.socket, deadline: Deadline, ask: Callable[[], None]) ->
 
 
 def _seen(other: bytes | bytearray, otherwise: str) -> str:
-    return f"other text: {other[:200].decode('utf-8', 'replace')!r}" if other else otherwise
+    return f"other text: {_shown(other)}" if other else otherwise
+
+
+def _shown(text: bytes | bytearray) -> str:
+    return repr(text[:200].decode("utf-8", "replace"))

@@ -27,6 +27,7 @@ from pytest_vbox.guest.errors import (
 from pytest_vbox.guest.keys import fingerprint, host_key_text, load_key, parse_host_key
 from pytest_vbox.guest.login import Login
 from pytest_vbox.guest.settle import Settling
+from pytest_vbox.guest.sftp import GuestSFTPClient
 from pytest_vbox.guest.transport import LOG_CHANNEL, GuestTransport
 
 # Seconds one handshake with login may take before the connection is thought dead and made anew. A guest in
@@ -130,7 +131,7 @@ class Connection:
             with closing_at(deadline, channel):
                 channel.invoke_subsystem("sftp")
             channel.settimeout(_SFTP_SILENCE)
-            return paramiko.SFTPClient(channel)
+            return GuestSFTPClient(channel)
         except (paramiko.SSHException, paramiko.SFTPError, EOFError, OSError) as error:
             close_channel(channel)
             if not self.alive:

@@ -23,8 +23,10 @@ _log = logging.getLogger(__name__)
 _CHUNK = 32 * 1024
 # Bytes that may be under way at once. The size is the guest's word, and requests are made for all of it.
 _MOST_AHEAD = 64 * 1024 * 1024
-# Folders in folders; a guest could name ever deeper ones.
-_DEEPEST = 64
+# Folders in folders, and things to get at once; a guest could name ever deeper ones, and ever more of them.
+_DEEPEST, _MOST_ENTRIES = 64, 1_000_000
+# Bytes that a file may be longer than it was said to be: a log grows, and files in /proc are said to be empty.
+_MOST_GROWTH = 1024 * 1024 * 1024
 _SUDO_HINT = "the login may not do that: copy by way of /tmp, and move it with run(..., sudo=True)"
 
 
@@ -187,24 +189,40 @@ def get(connection: Connection, remote: str, local: str | os.PathLike[str]) -> N
             target /= _checked_name(name, remote)
         target.parent.mkdir(parents=True, exist_ok=True)
         if stat.S_ISDIR(status.st_mode or 0):
-            _get_folder(connection, sftp, remote, target, 0)
+            _get_folder(_Getting(connection, sftp), remote, target, 0)
         elif stat.S_ISREG(status.st_mode or 0):
             _get_file(sftp, remote, target, status)
         else:
             raise CopyFailed(f"{remote} in the guest is neither a file nor a folder")
 
 
-def _get_folder(connection: Connection, sftp: paramiko.SFTPClient, remote: str, target: Path, depth: int) -> None:
+@dataclass
+class _Getting:
+    """One copy of a folder, and how much was found in it so far."""
+
+    connection: Connection
+    sftp: paramiko.SFTPClient
+    entries: int = 0
+
+
+def _get_folder(getting: _Getting, remote: str, target: Path, depth: int) -> None:
+    sftp = getting.sftp
     if depth > _DEEPEST:
         raise CopyFailed(f"{remote} in the guest is more than {_DEEPEST} folders deep")
+    if depth and target.is_symlink():
+        raise CopyFailed(f"{remote} in the guest is a folder, but {target} is a link to somewhere else")
     target.mkdir(exist_ok=True)
-    for entry in sftp.listdir_attr(remote):
+    entries = sftp.listdir_attr(remote)
+    getting.entries += len(entries)
+    if getting.entries > _MOST_ENTRIES:
+        raise CopyFailed(f"there are more than {_MOST_ENTRIES} files and folders; {remote} is among them")
+    for entry in entries:
         path, place = posixpath.join(remote, entry.filename), target / _checked_name(entry.filename, remote)
-        with _translated(connection, path):
+        with _translated(getting.connection, path):
             status = _followed(sftp, path, entry)
             kind = stat.S_IFMT(status.st_mode or 0) if status is not None else None
             if kind == stat.S_IFDIR and status is entry:
-                _get_folder(connection, sftp, path, place, depth + 1)
+                _get_folder(getting, path, place, depth + 1)
             elif kind == stat.S_IFREG and status is not None:
                 _get_file(sftp, path, place, status)
             else:
@@ -238,9 +256,11 @@ def _get_file(sftp: paramiko.SFTPClient, remote: str, target: Path, status: para
             size = status.st_size or 0
             if size > _CHUNK:
                 reader.prefetch(min(size, _MOST_AHEAD), 64)
-            # Until the end, whatever the size was said to be: files in /proc have none, and a log grows.
+            # Until the end, whatever the size was said to be.
             while data := reader.read(_CHUNK):
                 writer.write(data)
+                if writer.tell() > size + _MOST_GROWTH:
+                    raise CopyFailed(f"{remote} in the guest has no end: it was said to have {size} bytes")
         if os.name != "nt":
             Path(name).chmod(stat.S_IMODE(status.st_mode or 0o600) & 0o777)
         Path(name).replace(target)
@@ -267,7 +287,13 @@ def _translated(connection: Connection, remote: str) -> Iterator[None]:
         if not connection.alive:
             raise ConnectionLost(f"it went during the copy of {remote}") from error
         raise CopyFailed(f"{remote} in the guest: {error}") from error
+    except UnicodeDecodeError as error:
+        connection.drop_sftp()
+        name = error.object[:200].decode("utf-8", "backslashreplace")
+        raise CopyFailed(f"a name in {remote} in the guest is no UTF-8: {name}") from error
     except (paramiko.SSHException, paramiko.SFTPError, EOFError) as error:
+        # Its next answer may be to this question.
+        connection.drop_sftp()
         if not connection.alive:
             raise ConnectionLost(f"it went during the copy of {remote}") from error
         raise CopyFailed(f"{remote} in the guest: {error}") from error

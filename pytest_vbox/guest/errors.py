@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import pickle
-import re
 import shlex
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pytest_vbox.printable import printable, short
+
 _SHOWN_LINES = 40
 _SHOWN_CHARACTERS = 8000
-# Everything a terminal might act on; tab and newline are kept.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
-
-def printable(text: str) -> str:
-    """Text from a guest made safe for a terminal: control characters become ``\\x..`` escapes."""
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text.replace("\r\n", "\n"))
+# Characters of what probes and checks saw, the log of a failed cloud-init among it.
+_MOST_SEEN = 10_000
 
 
 def excerpt(name: str, text: str | None) -> str:
@@ -51,6 +47,9 @@ class GuestError(Exception):
 
     All of them can be pickled with their fields and, where it can be pickled too, their cause.
     """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
     def __reduce__(self) -> tuple[Callable[..., GuestError], tuple[Any, ...]]:
         return _rebuild, (type(self), self.args, dict(self.__dict__), _portable(self.__cause__))
@@ -109,7 +108,7 @@ class GuestUnreachable(GuestError):
     def __str__(self) -> str:
         what = "no SSH banner" if self.phase == "banner" else f"no SSH connection (stuck in the {self.phase})"
         text = f"{what} from {self.address[0]}:{self.address[1]} after {self.elapsed:.1f} s; "
-        text += f"{self.probes} {'probe' if self.probes == 1 else 'probes'}: {printable(self.last)}"
+        text += f"{self.probes} {'probe' if self.probes == 1 else 'probes'}: {short(self.last, _MOST_SEEN)}"
         return text + (f". Hint: {self.hint}" if self.hint else "")
 
 
@@ -144,10 +143,10 @@ class LoginRefused(GuestError):
     def __str__(self) -> str:
         times = f", {self.tries} times" if self.tries > 1 else ""
         text = f"the guest refused to log in {self.user!r}{times}; tried {', '.join(self.tried) or 'nothing'}"
-        text += f"; the server allows {', '.join(self.allowed) or 'methods it did not name'}"
+        text += f"; the server allows {short(', '.join(self.allowed)) or 'methods it did not name'}"
         if self.detail:
-            text += f"; it said: {printable(self.detail.strip())!r}"
-        return text + (f". Hint: {self.hint}" if self.hint else "")
+            text += f"; it said: '{short(self.detail.strip())}'"
+        return text + (f". Hint: {short(self.hint)}" if self.hint else "")
 
 
 class HostKeyMismatch(GuestError):
@@ -203,7 +202,7 @@ class ConnectionLost(GuestError):
         super().__init__()
 
     def __str__(self) -> str:
-        text = f"the connection to the guest was lost: {printable(self.reason)}"
+        text = f"the connection to the guest was lost: {short(self.reason)}"
         if self.stdout or self.stderr:
             text += f"\n{excerpt('stdout', self.stdout)}\n{excerpt('stderr', self.stderr)}"
         return text
@@ -239,7 +238,7 @@ class WaitTimeout(GuestError, TimeoutError):
 
     def __str__(self) -> str:
         text = f"gave up waiting for {self.description} after {self.elapsed:.1f} s"
-        return f"{text}; last seen: {printable(self.last) or 'nothing'}"
+        return f"{text}; last seen: {printable(self.last[-_MOST_SEEN:]) or 'nothing'}"
 
 
 class CloudInitFailed(GuestError):
@@ -255,7 +254,9 @@ class CloudInitFailed(GuestError):
         super().__init__()
 
     def __str__(self) -> str:
-        text = "\n".join(["cloud-init failed in the guest:", *(f"  {printable(error)}" for error in self.errors)])
+        text = "\n".join(
+            ["cloud-init failed in the guest:", *(f"  {short(error)}" for error in self.errors[:_SHOWN_LINES])]
+        )
         return f"{text}\n{excerpt('/var/log/cloud-init-output.log', self.log)}" if self.log else text
 
 

@@ -7,6 +7,7 @@ import os
 import selectors
 import subprocess
 import threading
+import time
 from collections.abc import Mapping, Sequence
 
 import paramiko
@@ -17,12 +18,16 @@ from pytest_vbox.guest.errors import CommandError, CommandTimeout, ConnectionLos
 from pytest_vbox.guest.output import ErrorStream, Output
 from pytest_vbox.guest.script import Script, compose, kill_script
 from pytest_vbox.guest.settle import Settling
+from pytest_vbox.guest.wire import PATIENCE
 
 Command = str | Sequence[str | os.PathLike[str]]
 
-# Seconds without output after which something is sent, so that a guest that rebooted can answer "what
+# Seconds without output after which it is asked for a sign of life; a guest that rebooted then answers "what
 # connection?". Only while a command runs: an idle connection stays silent, for it may be to a paused guest.
 _KEEPALIVE = 10.0
+# So many times in a row it may not answer anything, until it is given up: no command goes on for ever in a guest
+# that hangs. A machine may be paused for a while.
+_MOST_UNANSWERED = 30
 # Seconds between two looks at whether the command itself has ended, which wakes nobody by itself.
 _LOOK = 0.5
 # Seconds that output may still come after the command ended, while something in the background holds it open.
@@ -65,7 +70,7 @@ def run(
     Raises:
         CommandError: The exit status is not 0, and ``check`` is set.
         CommandTimeout: It took too long.
-        ConnectionLost: The guest went away.
+        ConnectionLost: The guest went away, or has not answered anything for five minutes.
         ValueError: The command is empty, or a variable's name is wrong.
         GuestError: The guest's SSH server did not take the command.
     """
@@ -79,8 +84,7 @@ def run(
     deadline = Deadline(timeout)
     try:
         execution.start(deadline)
-        ended = execution.pump(deadline)
-        if not ended:
+        if not execution.pump(deadline):
             raise TimeoutError(_kill(execution))
         return _result(execution, command, check=check)
     except TimeoutError as error:
@@ -138,6 +142,7 @@ class _Execution:
         self._input, self._input_given = script.lead + data, False
         self._password, self._answered = password, 0
         self._transport = connection.transport
+        self.wire = self._transport.wire
         self._channel: paramiko.Channel | None = None
 
     @property
@@ -172,7 +177,7 @@ class _Execution:
 
     def pump(self, deadline: Deadline) -> bool:
         """Move data until the command is over; whether it was over in time."""
-        silence = Deadline(_KEEPALIVE)
+        silence, unanswered = Deadline(_KEEPALIVE), 0
         ended: Deadline | None = None
         with selectors.DefaultSelector() as selector:
             selector.register(self.channel.fileno(), selectors.EVENT_READ)
@@ -191,6 +196,9 @@ class _Execution:
                 if deadline.expired:
                     return False
                 if silence.expired:
+                    unanswered = 0 if self.unheard < silence.elapsed else unanswered + 1
+                    if unanswered > _MOST_UNANSWERED:
+                        raise self._given_up()
                     self._knock()
                     silence = Deadline(_KEEPALIVE)
                 self._wait(selector, deadline.at_most(_LOOK))
@@ -246,9 +254,20 @@ class _Execution:
             _feed(self.channel, b"")
 
     def _knock(self) -> None:
+        if self.wire.stuck:
+            return  # It would have to wait behind what the guest does not take.
         # A dead connection closes the channel, which the next look finds.
         with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
-            self._transport.send_ignore(16)
+            self._transport.ask()
+
+    def _given_up(self) -> ConnectionLost:
+        self._transport.close()
+        return self.lost(f"the guest has not answered anything for {self.unheard:.0f} s: it hangs, or is paused")
+
+    @property
+    def unheard(self) -> float:
+        """Seconds since the guest last sent anything."""
+        return time.monotonic() - self.wire.heard
 
     @property
     def returncode(self) -> int | None:
@@ -299,14 +318,39 @@ def _hint(execution: _Execution, returncode: int, stderr: str) -> str:
 
 def _kill(execution: _Execution) -> str:
     """Kill a command that took too long; what became of it."""
-    command, sudo = ["sh", "-c", kill_script(execution.script)], execution.script.sudo
-    note = "Its processes in the guest were killed."
+    connection, wire = execution.connection, execution.wire
+    # What the guest does not take in this time ends the connection; nothing can be told it any more.
+    wire.patience = _KILL_TIME
     try:
-        run(execution.connection, command, check=False, timeout=_KILL_TIME, sudo=sudo)
-    except GuestError as error:
-        note = f"Its processes in the guest could not be killed ({str(error).splitlines()[0]})."
-    if not execution.pump(Deadline(_LAST_WORDS)):
+        note = _kill_by_script(execution)
+    finally:
+        wire.patience = PATIENCE
+    if connection.alive and not execution.pump(Deadline(_LAST_WORDS)):
         # The command may have replaced its shell, by "exec"; the SSH server knows it still.
         execution.signal("KILL")
         execution.pump(Deadline(_LAST_WORDS))
+    return note
+
+
+def _kill_by_script(execution: _Execution) -> str:
+    script, connection = execution.script, execution.connection
+    password = connection.login.password_for_sudo if script.sudo else None
+    command = ["sh", "-c", kill_script(script)]
+    killer = _Execution(
+        connection, compose(command, sudo=script.sudo, sudo_asks=password is not None), b"", password
+    )
+    deadline = Deadline(_KILL_TIME)
+    try:
+        killer.start(deadline)
+        if killer.pump(deadline):
+            return "Its processes in the guest were killed."
+        # Not killed in its turn: where one command hangs, so does the next.
+        why = f"a command that was to do it did not end within {_KILL_TIME:g} s"
+    except (GuestError, TimeoutError) as error:
+        why = str(error).splitlines()[0]
+    finally:
+        killer.close()
+    note = f"Its processes in the guest could not be killed ({why})."
+    if execution.unheard > _KILL_TIME / 2:
+        note += f" The guest has sent nothing for {execution.unheard:.0f} s: it hangs, or is paused."
     return note

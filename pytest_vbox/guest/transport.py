@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import paramiko
-from paramiko.common import MSG_CHANNEL_REQUEST, cMSG_CHANNEL_REQUEST
+from paramiko.common import (
+    DEFAULT_WINDOW_SIZE,
+    MSG_CHANNEL_DATA,
+    MSG_CHANNEL_EXTENDED_DATA,
+    MSG_CHANNEL_REQUEST,
+    cMSG_CHANNEL_REQUEST,
+    cMSG_GLOBAL_REQUEST,
+)
+
+from pytest_vbox.guest.wire import Wire
 
 LOG_CHANNEL = "pytest_vbox.guest.ssh"
+# Bytes of one packet, as in OpenSSH. paramiko would take in whatever size a guest names, up to 4 GiB.
+_LARGEST_PACKET = 256 * 1024
+# Bytes that may wait to be read on one channel: what the guest was allowed to send, and some more.
+_MOST_UNREAD = 2 * DEFAULT_WINDOW_SIZE
 
 
 class _NoAlarm(logging.Filter):
@@ -51,13 +65,17 @@ class GuestTransport(paramiko.Transport):
         self.exit_signals: dict[int, str] = {}
         #: What the server said when it disconnected.
         self.farewell = ""
+        self.wire = Wire(sock)
         # Releases of paramiko before 5 would still sign with SHA-1, as the fallback for RSA keys.
-        super().__init__(sock, disabled_algorithms={"pubkeys": ["ssh-rsa"]})
+        super().__init__(self.wire, disabled_algorithms={"pubkeys": ["ssh-rsa"]})  # type: ignore[arg-type]
+        self.packetizer.read_all = _bounded(self.packetizer.read_all)  # type: ignore[method-assign]
         self.daemon = True
         self.banner_timeout = self.handshake_timeout = self.auth_timeout = timeout
         self.set_log_channel(LOG_CHANNEL)
         handlers: dict[int, Any] = getattr(paramiko.Transport, "_channel_handler_table", {})
         self._channel_handler_table = {**handlers, MSG_CHANNEL_REQUEST: self._channel_request}
+        for kind in {MSG_CHANNEL_DATA, MSG_CHANNEL_EXTENDED_DATA} & set(handlers):
+            self._channel_handler_table[kind] = _within_window(handlers[kind])
         options = self.get_security_options()
         # The key exchange is what a slow guest works longest on, and curve25519 is the quickest there is;
         # paramiko prefers the post-quantum hybrid, which costs more on top of it.
@@ -71,6 +89,15 @@ class GuestTransport(paramiko.Transport):
         self.close()
         self.sock.close()
         self.packetizer.complete_handshake()
+
+    def get_exception(self) -> Exception | None:
+        """What ended the connection; whatever paramiko stumbled over in what the server sent is the server's."""
+        error = super().get_exception()
+        if error is None or isinstance(error, (paramiko.SSHException, EOFError, OSError)):
+            return error
+        broken = paramiko.SSHException(f"the server broke the protocol ({type(error).__name__}: {error})")
+        broken.__cause__ = error
+        return broken
 
     # The rest hooks into the library's handlers. Should a later release rename them, signals and the
     # server's last words are missing from messages, and nothing else changes.
@@ -100,6 +127,18 @@ class GuestTransport(paramiko.Transport):
         message.add_string(name)
         self._send_user_message(message)  # type: ignore[attr-defined]
 
+    def ask(self) -> None:
+        """Ask the server for a sign of life, as OpenSSH's client does; nobody waits for the answer here.
+
+        Raises:
+            paramiko.SSHException, EOFError, OSError: The connection is gone.
+        """
+        message = paramiko.Message()
+        message.add_byte(cMSG_GLOBAL_REQUEST)
+        message.add_string("keepalive@openssh.com")
+        message.add_boolean(True)
+        self._send_user_message(message)  # type: ignore[attr-defined]
+
     def _channel_request(self, channel: paramiko.Channel, message: paramiko.Message) -> None:
         start = message.packet.tell()
         if message.get_text() == "exit-signal":
@@ -109,3 +148,25 @@ class GuestTransport(paramiko.Transport):
             return
         message.packet.seek(start)
         channel._handle_request(message)  # type: ignore[attr-defined]
+
+
+def _bounded(read_all: Callable[..., bytes]) -> Callable[..., bytes]:
+    """paramiko's reading of a packet, of a size that the guest named."""
+
+    def read(size: int, check_rekey: bool = False) -> bytes:
+        if size > _LARGEST_PACKET:
+            raise paramiko.SSHException(f"the server announced a packet of {size} bytes, or speaks no SSH")
+        return read_all(size, check_rekey)
+
+    return read
+
+
+def _within_window(feed: Callable[..., object]) -> Callable[..., object]:
+    """paramiko's taking in of data, which does not look whether a server sends more than it was allowed to."""
+
+    def take(channel: Any, message: paramiko.Message) -> None:
+        if len(channel.in_buffer) + len(channel.in_stderr_buffer) > _MOST_UNREAD:
+            raise paramiko.SSHException("the server sent more data than it was allowed to")
+        feed(channel, message)
+
+    return take

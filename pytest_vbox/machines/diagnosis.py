@@ -10,6 +10,7 @@ from typing import Final
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.machines.configure.ports import SERIAL_LOGS
 from pytest_vbox.machines.power import PATIENCE, console
+from pytest_vbox.printable import printable
 from pytest_vbox.virtualbox import Machine, WebSession
 from pytest_vbox.virtualbox.enums import MachineState
 from pytest_vbox.virtualbox.errors import VirtualBoxError
@@ -117,7 +118,7 @@ def _serial_log(machine: Machine) -> str:
             raw = file.read(_SERIAL_LIMIT)
     except (OSError, VirtualBoxError):
         return ""
-    return _harmless(raw.decode(errors="replace").replace("\r\n", "\n"))
+    return printable(raw.decode(errors="replace"))
 
 
 def vbox_log(machine: Machine, offset: int = 0) -> bytes:
@@ -141,16 +142,9 @@ def _try_screenshot(session: WebSession, machine: Machine, state: MachineState) 
         return b""
 
 
-def _harmless(text: str) -> str:
-    """A text with its control characters shown: no guest shall drive the terminal of whoever reads its log."""
-    return "".join(
-        letter if letter.isprintable() or letter in "\n\t" else f"\\x{ord(letter):02x}" for letter in text
-    )
-
-
 def _tail(name: str, text: str, otherwise: str) -> list[str]:
     # VirtualBox's own log has lines that the guest wrote, too.
-    lines = [_harmless(line.rstrip()) for line in text.split("\n") if line.strip()]
+    lines = [printable(line.rstrip()) for line in text.split("\n") if line.strip()]
     if not lines:
         return [f"{name}: {otherwise}"]
     return [f"{name}, last lines:", *(f"    {line[:200]}" for line in lines[-_LINES:])]

@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 # Seconds from which on a phase is worth telling.
 _WORTH_TELLING: Final = 0.05
+# Characters kept of what a guest says it has for its random pool; what makes no sense is looked for again.
+_LONGEST_TOOL: Final = 100
 # The phases in which a fork that does not come up speaks against what it was forked from.
 _OF_ORIGIN: Final = frozenset({"launch", "ssh"})
 
@@ -193,7 +195,7 @@ class Forker:
             host_key=machine._host_key or "",
             private_key=str(plan.key) if own else None,
             sudo_asks=asks,
-            tool=machine.run(find_tool(), sudo=True, check=False).stdout.strip(),
+            tool=machine.run(find_tool(), sudo=True, check=False).stdout.strip()[:_LONGEST_TOOL],
             cold_seconds=seconds,
             ssh_seconds=machine.phases.get("ssh", 0.0),
         )

@@ -8,7 +8,8 @@ from pytest_vbox.ownership.capacity import Capacity, CapacityExceeded, Limits, P
 from pytest_vbox.ownership.folders import OwnFolder, remove_abandoned
 from pytest_vbox.ownership.kept import KeptMachine, KeptMachines
 from pytest_vbox.ownership.ledger import Abandoned, Entry, Kind, Ledger, abandoned, remove_ended_runs
-from pytest_vbox.ownership.locks import Busy, PortLock, held, reserve_port
+from pytest_vbox.ownership.lockfiles import Busy
+from pytest_vbox.ownership.locks import PortLock, held, reserve_port
 from pytest_vbox.ownership.process import ProcessId
 from pytest_vbox.ownership.reaper import Reaper, ReaperUnavailable
 from pytest_vbox.ownership.reports import log_file, report, take_unseen

@@ -20,7 +20,7 @@ from typing import Final
 
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.ownership.counting import Limits, Part, Slot, Ticket, Waiting, impossible, late, stuck
-from pytest_vbox.ownership.locks import Busy
+from pytest_vbox.ownership.lockfiles import Busy
 from pytest_vbox.ownership.register import OpenCount, Register, Version
 
 __all__ = ["Capacity", "CapacityExceeded", "Limits", "Place"]

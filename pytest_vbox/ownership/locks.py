@@ -6,25 +6,27 @@ import hashlib
 import random
 import re
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from filelock import FileLock, Timeout
-
 from pytest_vbox.deadline import Deadline
+from pytest_vbox.ownership.lockfiles import Busy, LockFile, LockFolder
 
 # Below what Linux, macOS and Windows hand out by themselves, so that no outgoing connection takes a port
 # between its choice and the start of the machine.
 _PORTS: Final = range(20000, 30000)
 _TRIES: Final = 200
-_SLICE: Final = 0.5
+# Seconds between two attempts at a lock that somebody else holds, and how often whoever waits is asked.
+_POLL, _SLICE = 0.02, 0.5
+# The lock of the count of machines, which is always there.
+_PERMANENT: Final = frozenset({"capacity.lock"})
 
-
-class Busy(TimeoutError):
-    """Another process did not give a lock back in time."""
+_swept: set[Path] = set()
+_sweeping: Final = threading.Lock()
 
 
 @contextmanager
@@ -42,18 +44,16 @@ def held(
     Raises:
         Busy: Somebody else held it until the deadline.
     """
-    lock = FileLock(_file(folder / "locks", name))
-    while True:
-        try:
-            # In slices, since waiting for a file lock cannot be interrupted on every platform.
-            lock.acquire(timeout=deadline.at_most(_SLICE), poll_interval=0.02)
-            break
-        except Timeout:
+    locks, file = _locks_in(folder / "locks"), _file_name(name)
+    asked = Deadline(_SLICE)
+    while (lock := locks.take(file)) is None:
+        if asked.expired or deadline.expired:
             on_wait()
-            if deadline.expired:
-                raise Busy(
-                    f"{name}: another process held the lock {lock.lock_file} for {deadline.elapsed:.0f} s"
-                ) from None
+            asked = Deadline(_SLICE)
+        if deadline.expired:
+            raise Busy(f"{name}: another process held the lock {locks.file(file)} for {deadline.elapsed:.0f} s")
+        # Nothing tells when a file lock comes free, and waiting for one cannot be interrupted everywhere.
+        threading.Event().wait(deadline.at_most(_POLL))
     try:
         yield
     finally:
@@ -62,18 +62,18 @@ def held(
 
 @dataclass(frozen=True)
 class PortLock:
-    """A TCP port of this computer that no other worker or run of pytest-vbox will choose."""
+    """A port of this computer, TCP and UDP, that no other worker or run of pytest-vbox will choose."""
 
     port: int
-    _lock: FileLock
+    _lock: LockFile
 
     def release(self) -> None:
-        """Let others have the port."""
+        """Let others have the port. Any thread may do it; twice does no harm."""
         self._lock.release()
 
 
 def reserve_port(folder: Path, host: str = "127.0.0.1") -> PortLock:
-    """Choose a free port and keep it from all other users of this function until it is released.
+    """Choose a port that is free for TCP and UDP; keep it from all users of this function until it is released.
 
     Args:
         folder: The state folder.
@@ -82,11 +82,10 @@ def reserve_port(folder: Path, host: str = "127.0.0.1") -> PortLock:
     Raises:
         Busy: No free port was found.
     """
+    locks = _locks_in(folder / "ports")
     for port in random.sample(_PORTS, _TRIES):
-        lock = FileLock(_file(folder / "ports", str(port)), timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
+        lock = locks.take(str(port))
+        if lock is None:
             continue
         if _is_free(host, port):
             return PortLock(port, lock)
@@ -95,16 +94,28 @@ def reserve_port(folder: Path, host: str = "127.0.0.1") -> PortLock:
 
 
 def _is_free(host: str, port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
+    # A machine's port for SSH is forwarded with its namesake of UDP, and forward() may want either.
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with socket.socket(type=kind) as probe:
+            try:
+                probe.bind((host, port))
+            except OSError:
+                return False
     return True
 
 
-def _file(folder: Path, name: str) -> Path:
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
-        name = hashlib.sha256(name.encode()).hexdigest()[:32]
-    return folder / f"{name}.lock"
+def _locks_in(path: Path) -> LockFolder:
+    """A folder of locks; what the dead left in it is swept away when a process first comes there."""
+    locks = LockFolder(path, keep=_PERMANENT)
+    with _sweeping:
+        new = path not in _swept
+        _swept.add(path)
+    if new:
+        locks.sweep()
+    return locks
+
+
+def _file_name(name: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}", name):
+        return name
+    return hashlib.sha256(name.encode()).hexdigest()[:32]

@@ -21,7 +21,8 @@ from typing import Any, Final
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.ownership import background
 from pytest_vbox.ownership.ledger import run_folder
-from pytest_vbox.ownership.locks import Busy, held
+from pytest_vbox.ownership.lockfiles import Busy
+from pytest_vbox.ownership.locks import held
 from pytest_vbox.ownership.reports import log_file
 
 #: What a reaper says when it listens, and when it has taken somebody in.

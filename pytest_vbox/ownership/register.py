@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.ownership.counting import Count
-from pytest_vbox.ownership.locks import Busy
+from pytest_vbox.ownership.lockfiles import Busy
 
 # For how long to wait for the lock, which is held for less than a millisecond at a time.
 _LOCK_SECONDS: Final = 30.0

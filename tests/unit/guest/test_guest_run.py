@@ -274,7 +274,7 @@ def test_a_silent_command_is_asked_after(connection: Connection, monkeypatch: py
     monkeypatch.setattr(module, "_KEEPALIVE", 0.02)
     monkeypatch.setattr(module, "_LOOK", 0.01)
     knocks: list[int] = []
-    monkeypatch.setattr(connection.transport, "send_ignore", knocks.append)
+    monkeypatch.setattr(connection.transport, "ask", lambda: knocks.append(1))
     run(connection, "sleep 0.1")
     assert knocks
     # One that ends before it counts as silent is not; with 0.02 s a busy computer would make `true` silent too.
