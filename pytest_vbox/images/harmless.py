@@ -24,7 +24,13 @@ _SECTOR: Final = 512
 _TEXT: Final = re.compile(rb"\s*(?:#|version=)")  # VirtualBox and qemu-img know more than one first line
 _IS_EXTENT: Final = re.compile(rb"\s*(?:RW|RDONLY|NOACCESS)", re.IGNORECASE)
 _EXTENT: Final = re.compile(rb'\s*(?:RW|RDONLY|NOACCESS)[ \t]+\d+[ \t]+(\w+)(?:[ \t]+"([^"]*)"(?:[ \t]+\S+)*)?\s*')
-_PARENT: Final = re.compile(rb'parentFileNameHint(?![ \t]*=[ \t]*""\s*$)', re.IGNORECASE | re.MULTILINE)
+# qemu-img takes what stands two characters after the word, up to the next quote.
+_PARENT: Final = re.compile(rb'parentFileNameHint(?!=""\s*$)', re.IGNORECASE | re.MULTILINE)
+_SPARSE: Final = (b"KDMV", b"COWD")  # what VMDKs begin with that are no text
+_HEADER: Final = struct.Struct("<4sIIQQQQIQQ")
+_FOOTER: Final = 2 * _SECTOR  # before the end of the file
+# Where qemu-img looks for the name of the parent of a sparse VMDK, wherever the header says the text is.
+_PARENT_PLACE: Final = (512, 20 * _SECTOR)
 _LINKED: Final = frozenset({b"SPARSE", b"VMFSSPARSE"})  # such a part may have parts itself
 _PLAIN: Final = frozenset({b"FLAT", b"VMFS"})
 _QCOW_BACKING: Final = struct.Struct(">4sIQI")
@@ -48,7 +54,7 @@ def _check(disk: Path, seen: set[Path]) -> None:
             head = stream.read(_SECTOR)
         if head.startswith(b"QFI\xfb"):
             _check_qcow2(disk, head)
-        elif head.startswith(b"KDMV") or _TEXT.match(head):
+        elif head.startswith(_SPARSE) or _TEXT.match(head):
             for part in _vmdk_parts(disk, head):
                 if part not in seen:
                     _check(part, seen)
@@ -73,10 +79,25 @@ def _check_qcow2(disk: Path, head: bytes) -> None:
 
 def _vmdk_parts(disk: Path, head: bytes) -> Iterator[Path]:
     """The files that a VMDK consists of beside itself and that may name others in turn."""
-    descriptor = _vmdk_descriptor(disk, head)
+    if not head.startswith(_SPARSE):
+        yield from _named_parts(disk, _vmdk_text(disk), linked=True)
+        return
+    if len(head) < _SECTOR:
+        raise ImageError(f"{disk.name} is broken, or was cut off")
+    if _PARENT.search(_text_at(disk, *_PARENT_PLACE)):
+        raise _incomplete(disk)
+    for header in (head, _footer(disk)):
+        if header.startswith(b"KDMV"):
+            _, _, _, capacity, _, sector, sectors, *_ = _HEADER.unpack_from(header)
+            # A sparse file that describes itself has its own name there, as it was when it was made. Only one
+            # without a size is to qemu-img what it describes.
+            yield from _named_parts(disk, _embedded_text(disk, sector, sectors), linked=not capacity)
+
+
+def _named_parts(disk: Path, descriptor: bytes, *, linked: bool) -> Iterator[Path]:
+    """The parts that a description names: all are looked at; those come back that may name others in turn."""
     if _PARENT.search(descriptor):
-        raise ImageError(f"{disk.name} is a difference to another disk, and not whole without it")
-    inside = head.startswith(b"KDMV")
+        raise _incomplete(disk)
     for line in re.split(rb"[\r\n]", descriptor):
         if not _IS_EXTENT.match(line):
             continue
@@ -91,31 +112,44 @@ def _vmdk_parts(disk: Path, head: bytes) -> Iterator[Path]:
                 f"{disk.name} has a part of the type {kind.decode()}, a device of this computer; refused"
             )
         part = _beside(disk, (name or b"").decode("utf-8", errors="replace"))
-        # A sparse file that describes itself has its own name there, as it was when it was made.
-        if not inside and kind in _LINKED and part.is_file():
+        if linked and kind in _LINKED and part.is_file():
             yield part
 
 
-def _vmdk_descriptor(disk: Path, head: bytes) -> bytes:
-    """The text in a VMDK that says what it consists of: as readers in C see it, up to the first NUL."""
-    with disk.open("rb") as stream:
-        if not head.startswith(b"KDMV"):
-            text = stream.read(_DESCRIPTOR_LIMIT + 1)
-        else:
-            if len(head) < _SECTOR:
-                raise ImageError(f"{disk.name} is broken, or was cut off")
-            sector, sectors = struct.unpack_from("<QQ", head, 28)
-            if not sector:
-                return b""
-            if sectors * _SECTOR > _DESCRIPTOR_LIMIT:
-                raise ImageError(f"{disk.name} describes itself at too great a length; refused")
-            # Whatever size is said: qemu-img reads on until the first NUL.
-            stream.seek(min(sector * _SECTOR, 2**62))
-            text = stream.read(_DESCRIPTOR_LIMIT)
-    text = text.partition(b"\0")[0]
+def _incomplete(disk: Path) -> ImageError:
+    return ImageError(f"{disk.name} is a difference to another disk, and not whole without it")
+
+
+def _vmdk_text(disk: Path) -> bytes:
+    """A VMDK that is nothing but its description."""
+    text = _text_at(disk, 0, _DESCRIPTOR_LIMIT + 1)
     if len(text) > _DESCRIPTOR_LIMIT:
         raise ImageError(f"{disk.name} describes itself at too great a length; refused")
     return text
+
+
+def _embedded_text(disk: Path, sector: int, sectors: int) -> bytes:
+    """The description in a sparse VMDK, empty if it has none."""
+    if not sector:
+        return b""
+    if sectors * _SECTOR > _DESCRIPTOR_LIMIT:
+        raise ImageError(f"{disk.name} describes itself at too great a length; refused")
+    # Whatever size is said: qemu-img reads on until the first NUL.
+    return _text_at(disk, min(sector * _SECTOR, 2**62), _DESCRIPTOR_LIMIT)
+
+
+def _text_at(disk: Path, place: int, limit: int) -> bytes:
+    """The text at a place in a disk, as readers in C see it: up to the first NUL."""
+    with disk.open("rb") as stream:
+        stream.seek(place)
+        return stream.read(limit).partition(b"\0")[0]
+
+
+def _footer(disk: Path) -> bytes:
+    """The second header, at the end of the file, of a VMDK that was written in one go: it counts instead."""
+    with disk.open("rb") as stream:
+        stream.seek(max(0, disk.stat().st_size - _FOOTER))
+        return stream.read(_SECTOR).ljust(_SECTOR, b"\0")
 
 
 def _beside(file: Path, name: str) -> Path:

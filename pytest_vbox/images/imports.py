@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -153,7 +152,7 @@ def _box(inside: Path, folder: Path, converter: Converter, report: Report) -> Im
 def _is_tar(file: Path) -> bool:
     """Whether a compressed file is an archive."""
     try:
-        with tarfile.open(file, "r:*", tarinfo=archives.Member) as archive:
+        with archives.Archive.open(file, "r|*") as archive:
             return archive.next() is not None
-    except (tarfile.TarError, OSError, EOFError, ValueError):
+    except (ImageError, OSError, *archives.BROKEN):
         return False

@@ -62,13 +62,13 @@ class Record:
             if urlsplit(document["url"]).port is None:
                 return None
             return cls(
-                url=document["url"],
-                user=document["user"],
-                password=document["password"],
+                url=str(document["url"]),
+                user=str(document["user"]),
+                password=str(document["password"]),
                 keeper=_process(document["keeper"]),
                 service=_process(document["service"]),
             )
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             return None
 
     def write(self, state: Path) -> None:

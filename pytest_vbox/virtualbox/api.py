@@ -105,16 +105,29 @@ class _WireTransport(Transport):
     def post(self, address: str, message: bytes, headers: Mapping[str, str]) -> requests.Response:
         return self._wire.session.post(address, data=message, headers=headers, timeout=(5.0, CALL_TIMEOUT))
 
+    def load(self, url: str) -> bytes:
+        # A description that includes another document would have any file read, or any address asked.
+        raise zeep.exceptions.TransportError(f"it refers to {url!r:.200}")
+
 
 class Api:
-    """One description bound to one wire: calls operations, and translates what goes wrong."""
+    """One description bound to one wire: calls operations, and translates what goes wrong.
+
+    Raises:
+        ServiceUnavailable: The description cannot be used.
+    """
 
     def __init__(self, wire: Wire, description: bytes) -> None:
         self.wire = wire
-        with _no_collection():
-            client = zeep.Client(io.BytesIO(description), transport=_WireTransport(wire))
-        self._service = client.create_service(f"{{{VBOX}}}vboxBinding", wire.url)
-        self._binding = client.wsdl.bindings[f"{{{VBOX}}}vboxBinding"]
+        try:
+            with _no_collection():
+                client = zeep.Client(io.BytesIO(description), transport=_WireTransport(wire))
+            self._service = client.create_service(f"{{{VBOX}}}vboxBinding", wire.url)
+            self._binding = client.wsdl.bindings[f"{{{VBOX}}}vboxBinding"]
+        except Exception as error:  # noqa: BLE001 - zeep raises anything where a document is not what it expects
+            raise ServiceUnavailable(
+                f"the description of VirtualBox's web service at {wire.url} cannot be used: {_briefly(error)}"
+            ) from error
         self._translations: dict[str, compat.Translation] = {}
         #: Called with the name, the arguments and the seconds of every call that succeeded.
         self.on_call: Callable[[str, Mapping[str, object], float], None] | None = None
@@ -123,9 +136,9 @@ class Api:
         """The parameters of an operation in this version of VirtualBox, or None if it has no such operation."""
         try:
             found = self._binding.get(operation)
-        except (ValueError, KeyError):
+            return tuple(name for name, _ in found.input.body.type.elements)
+        except (ValueError, KeyError, AttributeError, TypeError):  # not there, or without a message to send
             return None
-        return tuple(name for name, _ in found.input.body.type.elements)
 
     def call(self, operation: str, /, **arguments: object) -> Any:
         """Call an operation by the name and with the parameters it has in the newest supported version.
@@ -147,6 +160,12 @@ class Api:
             result = self._service[translation.operation](**sent)
         except (zeep.exceptions.Error, OSError) as error:  # requests' own errors, and a CA file that is not there
             raise self._translate(error, operation, arguments) from error
+        except Exception as error:  # noqa: BLE001 - as above; and so does what takes answers apart for it
+            raise VirtualBoxError(
+                f"the call, or what {self.wire.url} answered, does not fit this VirtualBox: {_briefly(error)}",
+                operation=operation,
+                arguments=without_secrets(arguments),
+            ) from error
         seconds = time.monotonic() - started
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("%s(%s) %.1f ms", operation, without_secrets(arguments), seconds * 1000)
@@ -177,7 +196,7 @@ class Api:
         message = str(fault.message or "").strip()
         runtime = _child(detail, "RuntimeFault")
         if runtime is not None:
-            code = int(runtime.findtext("resultCode") or 0)
+            code = _number(runtime.findtext("resultCode"))
             text = self.error_texts(runtime.findtext("returnval")) or _own_words(message)
             return error_for(code, text, operation, arguments)
         if _child(detail, "InvalidObjectFault") is not None or "Invalid managed object reference" in message:
@@ -222,6 +241,18 @@ def _no_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+def _number(text: str | None) -> int:
+    """A result code; 0 for what is none."""
+    try:
+        return int(text or 0)
+    except ValueError:
+        return 0
+
+
+def _briefly(error: Exception) -> str:
+    return f"{type(error).__name__}: {error!s:.300}"
 
 
 def without_secrets(arguments: Mapping[str, object]) -> dict[str, object]:

@@ -6,7 +6,6 @@ A target is a module with
   nothing through but what no reader may raise;
 - ``seeds()``, valid inputs, from which the others are made;
 - ``WORDS``, what stands in inputs, for the mutations (may be missing);
-- ``LIBRARIES``, modules besides pytest_vbox whose branches are counted (may be missing);
 - ``PROGRAMS``, whether it may start programs (may be missing: no).
 """
 

@@ -18,7 +18,6 @@ from pytest_vbox.models import DiskFormat, Image
 
 from ..builders import archive, block, descriptor, header, sparse, summed
 
-LIBRARIES = ("pytest_vbox", "tarfile")
 WORDS = [
     *(b"../", b"/etc/passwd", b"metadata.json", b"Vagrantfile", b"include/_Vagrantfile", b"box.ovf", b"box.vmdk"),
     *(b"C:\\", b"..\\", b"././@LongLink", b"ustar  \0", b"ustar\x0000", b"././@PaxHeader", b"\x80" + b"\xff" * 11),

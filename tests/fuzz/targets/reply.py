@@ -14,7 +14,6 @@ import requests
 from pytest_vbox.virtualbox.api import Api, Wire
 from pytest_vbox.virtualbox.errors import VirtualBoxError
 
-LIBRARIES = ("pytest_vbox", "zeep")
 WORDS = [
     *(b"<SOAP-ENV:Fault>", b"<faultcode>", b"<faultstring>", b"<detail>", b"<vbox:RuntimeFault>", b"<resultCode>"),
     *(b"<returnval>", b"</returnval>", b"<vbox:InvalidObjectFault>", b"<badObjectID>", b"xsi:type='xsd:int'"),

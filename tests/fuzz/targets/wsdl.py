@@ -13,7 +13,6 @@ from pytest_vbox.virtualbox.api import Api, Wire
 from pytest_vbox.virtualbox.errors import VirtualBoxError
 from pytest_vbox.virtualbox.wsdl import VBOX, WsdlCache, WsdlError, distil, wanted_operations
 
-LIBRARIES = ("pytest_vbox", "zeep")
 WORDS = [
     *(b"<xsd:element ", b"<xsd:complexType ", b"<xsd:sequence>", b"<xsd:extension ", b"<xsd:simpleType "),
     *(b"<xsd:include schemaLocation='/etc/passwd'/>", b"<xsd:import namespace='a' schemaLocation='b'/>"),
