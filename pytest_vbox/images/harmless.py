@@ -193,15 +193,19 @@ def check_appliance(ovf: Path) -> list[Path]:
 def described_files(ovf: Path) -> list[tuple[str, str]]:
     """The names of the files that an appliance is described to consist of, and how each is compressed."""
     found = []
-    for element in _parsed(ovf).iter("{*}File"):
+    for element in parsed_description(ovf).iter("{*}File"):
         attributes = {str(key).rpartition("}")[2]: str(value) for key, value in element.attrib.items()}
         packed = attributes.get("compression", "")
         found.append((attributes.get("href", ""), "" if packed == "identity" else packed))
     return found
 
 
-def _parsed(ovf: Path) -> etree._Element:
-    """The root of a description, read as data: no entities, nothing fetched."""
+def parsed_description(ovf: Path) -> etree._Element:
+    """The root of an appliance's description, read as data: no entities, nothing fetched.
+
+    Raises:
+        ImageError: It cannot be read, is no XML, or defines entities.
+    """
     from lxml import etree
 
     try:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from pytest_vbox.images import archives, box
+from pytest_vbox.images.appliances import without_settings
 from pytest_vbox.images.box import vagrant_box
 from pytest_vbox.images.compression import name_inside, uncompress
 from pytest_vbox.images.convert import Converter
@@ -106,8 +107,7 @@ def _file(file: Path, image: Image, work: Path, folder: Path, converter: Convert
         case DiskFormat.BOX | DiskFormat.OVA:
             return _archive(file, found, work, folder, converter, report)
         case DiskFormat.OVF:
-            check_appliance(file)
-            return Imported(target, suggested=converter.import_appliance(file, target, report))
+            return _appliance(file, work, target, converter, report)
         case DiskFormat.RAW:
             converter.from_raw(file, target, report)
         case _:
@@ -127,13 +127,19 @@ def _archive(
         descriptions = [path for path in members if path.suffix.lower() == ".ovf"]
         if len(descriptions) != 1:
             raise ImageError(f"{file.name} should have one .ovf file, and has {len(descriptions)}")
-        check_appliance(descriptions[0])
         for disk in members:  # those that the description does not name, too
             if disk.suffix.lower() == ".vmdk":
                 check_harmless(disk)
-        target = folder / DISK
-        return Imported(target, suggested=converter.import_appliance(descriptions[0], target, report))
+        return _appliance(descriptions[0], work, folder / DISK, converter, report)
     return _box(inside, folder, converter, report)
+
+
+def _appliance(ovf: Path, work: Path, target: Path, converter: Converter, report: Report) -> Imported:
+    parts = check_appliance(ovf)
+    alone = work / "appliance"
+    alone.mkdir()
+    copy = without_settings(ovf, parts, alone)
+    return Imported(target, suggested=converter.import_appliance(copy, target, report))
 
 
 def _box(inside: Path, folder: Path, converter: Converter, report: Report) -> Imported:

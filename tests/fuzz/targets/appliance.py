@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pytest_vbox.images import ImageError
+from pytest_vbox.images.appliances import without_settings
 from pytest_vbox.images.formats import disk_format
 from pytest_vbox.images.harmless import check_appliance
 
@@ -34,8 +35,14 @@ def run(data: bytes, folder: Path) -> None:
     (folder / "disk.vmdk").write_bytes(b"KDMV" + bytes(508))
     ovf = folder / "a.ovf"
     ovf.write_bytes(data)
+    alone = folder / "alone"
+    alone.mkdir()
     with suppress(ImageError):
-        for file in check_appliance(ovf):
-            assert file.parent == folder, file
+        files = check_appliance(ovf)
+        assert all(file.parent == folder for file in files), files
+        copy = without_settings(ovf, files, alone)
+        assert ovf.read_bytes() == data
+        assert b"Machine " not in copy.read_bytes()
+        assert check_appliance(copy.rename(folder / "b.ovf")) == files, "it names other files than before"
     with suppress(ImageError):
         disk_format(ovf, "a.ovf")
