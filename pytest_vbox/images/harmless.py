@@ -26,6 +26,10 @@ _IS_EXTENT: Final = re.compile(rb"\s*(?:RW|RDONLY|NOACCESS)", re.IGNORECASE)
 _EXTENT: Final = re.compile(rb'\s*(?:RW|RDONLY|NOACCESS)[ \t]+\d+[ \t]+(\w+)(?:[ \t]+"([^"]*)"(?:[ \t]+\S+)*)?\s*')
 # qemu-img takes what stands two characters after the word, up to the next quote.
 _PARENT: Final = re.compile(rb'parentFileNameHint(?!=""\s*$)', re.IGNORECASE | re.MULTILINE)
+_PARENT_NUMBER: Final = re.compile(
+    rb'^[ \t]*(?:parentCID[ \t]*=[ \t]*(?!f{8}\b|0+\b)[0-9a-f]|ddb\.uuid\.parent[ \t]*=[ \t]*"(?!0{8}-)[^"])',
+    re.IGNORECASE | re.MULTILINE,
+)
 _SPARSE: Final = (b"KDMV", b"COWD")  # what VMDKs begin with that are no text
 _HEADER: Final = struct.Struct("<4sIIQQQQIQQ")
 _FOOTER: Final = 2 * _SECTOR  # before the end of the file
@@ -45,6 +49,32 @@ def check_harmless(disk: Path) -> None:
         ImageError: It names another file, or is a difference to one.
     """
     _check(disk, set())
+
+
+def check_whole(disk: Path) -> None:
+    """Refuse a disk that is a difference to another one, known to VirtualBox only by its number.
+
+    It could not read anything that was not there, but qemu-img takes some for whole, and gives half a disk.
+
+    Raises:
+        ImageError: It is one.
+    """
+    try:
+        with disk.open("rb") as stream:
+            head = stream.read(_SECTOR)
+            stream.seek(max(0, disk.stat().st_size - _SECTOR))
+            tail = stream.read(_SECTOR)
+        texts = [_text_at(disk, *_PARENT_PLACE)] if head.startswith(_SPARSE) else []
+        texts += [_vmdk_text(disk)] if _TEXT.match(head) else []
+    except OSError as error:
+        raise ImageError(f"{disk} cannot be read: {error.strerror}") from error
+    is_vdi = head[0x40:0x44] == b"\x7f\x10\xda\xbe"
+    if (
+        any(_PARENT_NUMBER.search(text) for text in texts)
+        or (is_vdi and head[0x4C:0x50] == b"\4\0\0\0")
+        or any(part.startswith(b"conectix") and part[60:64] == b"\0\0\0\4" for part in (head, tail))
+    ):
+        raise _incomplete(disk)
 
 
 def _check(disk: Path, seen: set[Path]) -> None:
@@ -117,7 +147,10 @@ def _named_parts(disk: Path, descriptor: bytes, *, linked: bool) -> Iterator[Pat
 
 
 def _incomplete(disk: Path) -> ImageError:
-    return ImageError(f"{disk.name} is a difference to another disk, and not whole without it")
+    return ImageError(
+        f"{disk.name} is a difference to another disk, and not whole without it. Make a whole one where that is: "
+        f"VBoxManage clonemedium {disk.name} whole.vdi"
+    )
 
 
 def _vmdk_text(disk: Path) -> bytes:

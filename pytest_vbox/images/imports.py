@@ -15,7 +15,7 @@ from pytest_vbox.images.compression import name_inside, uncompress
 from pytest_vbox.images.convert import Converter
 from pytest_vbox.images.errors import ImageError
 from pytest_vbox.images.formats import compression, disk_format
-from pytest_vbox.images.harmless import check_appliance, check_harmless
+from pytest_vbox.images.harmless import check_appliance, check_harmless, check_whole
 from pytest_vbox.images.report import Report
 from pytest_vbox.models import DiskFormat, Image
 
@@ -112,6 +112,7 @@ def _file(file: Path, image: Image, work: Path, folder: Path, converter: Convert
             converter.from_raw(file, target, report)
         case _:
             check_harmless(file)
+            check_whole(file)
             converter.to_vdi(file, found, target, report, own=own)
     return Imported(target)
 
@@ -146,6 +147,7 @@ def _box(inside: Path, folder: Path, converter: Converter, report: Report) -> Im
     read = box.read_box(inside)
     found = disk_format(read.disk, read.disk.name)
     check_harmless(read.disk)
+    check_whole(read.disk)
     # A box that Vagrant keeps is Vagrant's, and is not written to.
     converter.to_vdi(read.disk, found, folder / DISK, report, own=inside.is_relative_to(folder))
     key = box.copy_key(read.private_key, folder) if read.private_key else None

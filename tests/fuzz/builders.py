@@ -84,3 +84,15 @@ def summed(data: bytes) -> bytes:
             part[_CHECKSUM] = b"%06o\0 " % sum(part)
             fixed[start : start + BLOCK] = part
     return bytes(fixed)
+
+
+def attributes(**values: str) -> bytes:
+    """The content of a header with attributes (pax); a dot in a name is written as two underscores."""
+    records = []
+    for name, value in values.items():
+        rest = f" {name.replace('__', '.')}={value}\n".encode()
+        # The length counts its own digits.
+        size = len(rest) + len(str(len(rest)))
+        size += len(str(size)) - len(str(len(rest)))
+        records.append(str(size).encode() + rest)
+    return b"".join(records)

@@ -16,7 +16,7 @@ from pytest_vbox.images.imports import import_disk
 from pytest_vbox.images.report import Report, silent
 from pytest_vbox.models import DiskFormat, Image
 
-from ..builders import archive, block, descriptor, header, sparse, summed
+from ..builders import archive, attributes, block, descriptor, header, sparse, summed
 
 WORDS = [
     *(b"../", b"/etc/passwd", b"metadata.json", b"Vagrantfile", b"include/_Vagrantfile", b"box.ovf", b"box.vmdk"),
@@ -65,12 +65,17 @@ def seeds() -> Iterator[bytes]:
         yield b"\1" + archive(about, ("ü" * 60, b"x"), long_name, form=tarfile.PAX_FORMAT)
     yield b"\1" + b"".join(block(b"link", kind) for kind in (b"5", b"1", b"2", b"3", b"6", b"7", b"S", b"L", b"K", b"g"))
     yield b"\1" + block(b"holes", b"S", 512, b"x" * 512, b"\0" * 41 + b"%011o\0" % 0 + b"%011o\0" % 512)
-    for attributes in (
-        b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n29 GNU.sparse.realsize=1024\n20 GNU.sparse.name=a\n",
-        b"24 GNU.sparse.size=1024\n26 GNU.sparse.numblocks=1\n23 GNU.sparse.offset=0\n27 GNU.sparse.numbytes=512\n",
-        b"24 GNU.sparse.size=1024\n26 GNU.sparse.numblocks=1\n24 GNU.sparse.map=0,512\n",
+    for said in (
+        attributes(GNU__sparse__major="1", GNU__sparse__minor="0", GNU__sparse__realsize="1024", GNU__sparse__name="a"),
+        attributes(GNU__sparse__size="1024", GNU__sparse__numblocks="1", GNU__sparse__map="0,512"),
+        attributes(
+            GNU__sparse__size="1024",
+            GNU__sparse__numblocks="1",
+            GNU__sparse__offset="0",
+            GNU__sparse__numbytes="512",
+        ),
     ):
-        head = block(b"././@PaxHeader", b"x", len(attributes), attributes)
+        head = block(b"././@PaxHeader", b"x", len(said), said)
         yield b"\1" + head + block(b"holes", b"0", 1024, b"1\n0\n512\n".ljust(512, b"\0") + b"x" * 512)
     yield b"\3" + gzip.compress(archive(about, disk))
     yield b"\0" + header()

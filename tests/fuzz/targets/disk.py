@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from pytest_vbox.images import ImageError
 from pytest_vbox.images.formats import disk_format
+from pytest_vbox.images.harmless import check_whole
 from pytest_vbox.images.imports import usable_in_place
 from pytest_vbox.models import Image
 
@@ -54,6 +56,8 @@ def run(data: bytes, folder: Path) -> None:
             disk_format(disk, name)
         except ImageError:
             continue
+    with suppress(ImageError):
+        check_whole(disk)
     try:
         usable_in_place(disk, Image.model_validate({"disk": str(disk)}))
     except ImageError:
