@@ -14,6 +14,8 @@ from typing import Final
 import pytest
 import zeep
 
+from pytest_vbox.virtualbox.api import Api, Wire
+from pytest_vbox.virtualbox.errors import ServiceUnavailable
 from pytest_vbox.virtualbox.wsdl import WsdlCache, WsdlError, distil, parse, wanted_operations
 from unit.kit.descriptions import NEWEST, VERSIONS, description
 
@@ -125,6 +127,51 @@ def test_a_doctype_does_not_make_the_parser_load_anything() -> None:
     # Loopback port 1: a parser that went there would fail.
     wsdl = b'<!DOCTYPE d SYSTEM "http://127.0.0.1:1/x.dtd">' + HEAD.format(OURS, "").encode()
     assert parse(wsdl).get("targetNamespace") == "http://www.virtualbox.org/"
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        '<wsdl:import namespace="urn:x" location="{}"/>',
+        '<wsdl:types><xsd:schema targetNamespace="urn:x"><xsd:import namespace="urn:y" schemaLocation="{}"/>'
+        "</xsd:schema></wsdl:types>",
+        '<wsdl:types><xsd:schema targetNamespace="urn:x"><xsd:include schemaLocation="{}"/></xsd:schema></wsdl:types>',
+    ],
+)
+def test_documents_that_a_description_refers_to_are_not_fetched(tmp_path: Path, reference: str) -> None:
+    # Were it read, it would do: it is an empty schema.
+    secret = tmp_path / "secret.xsd"
+    secret.write_text('<schema xmlns="http://www.w3.org/2001/XMLSchema" targetNamespace="urn:y"/>')
+    text = description().wsdl().decode().replace("<wsdl:types>", f"{reference.format(secret)}<wsdl:types>", 1)
+    distilled = distil(text.encode(), wanted_operations())
+    for data in (text.encode(), distilled):
+        if b"secret.xsd" in data:
+            with pytest.raises(ServiceUnavailable, match=r"cannot be used: .*it refers to '.*secret.xsd'"):
+                Api(Wire("http://127.0.0.1:1"), data)
+    Api(Wire("http://127.0.0.1:1"), re.sub(rb"<wsdl:import[^>]*>", b"", distilled))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('name="vboxBinding"', 'name="other"'),
+        ('type="xsd:string"', 'type="xsd:nothing"'),
+        ('element="vbox:', 'element="nothing:'),
+        ("<xsd:sequence>", "<xsd:sequence><xsd:any processContents='x'/><xsd:group ref='nothing'/>"),
+        ('base="xsd:string"', 'base="nothing"'),
+        ("soap:binding style", "soap:nothing style"),
+    ],
+)
+def test_a_description_that_zeep_trips_over_is_said_to_be_that(old: str, new: str) -> None:
+    text = description().wsdl().decode()
+    assert old in text
+    data = distil(text.replace(old, new).encode(), [NAME])
+    try:
+        api = Api(Wire("http://127.0.0.1:1"), data)
+    except ServiceUnavailable as error:
+        assert "the description of VirtualBox's web service at http://127.0.0.1:1/ cannot be used: " in str(error)
+    else:
+        assert api.parameters(NAME) is None or "_this" in str(api.parameters(NAME))
 
 
 # The cache
