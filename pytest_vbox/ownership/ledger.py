@@ -118,8 +118,10 @@ class Abandoned:
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
             machines: list[dict[str, Any]] = document["machines"] if document.get("format") == _FORMAT else []
-            return cls(path, [Entry(**machine) for machine in machines])
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            entries = [Entry(**machine) for machine in machines]
+            sound = all(isinstance(value, str) for entry in entries for value in asdict(entry).values())
+            return cls(path, entries if sound else [])
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return cls(path, [])
 
 
