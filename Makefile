@@ -5,7 +5,10 @@ VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 WORKERS ?= 2
 
-.PHONY: help demo test check lint unit machine-tests bench rig rig-down clean
+FUZZ_SECONDS ?= 900
+FUZZ ?=
+
+.PHONY: help demo test check lint unit machine-tests fuzz bench rig rig-down clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile | sort
@@ -28,6 +31,10 @@ unit: $(VENV)/ready
 machine-tests: $(VENV)/ready
 	tools/with-virtualbox $(PYTHON) -m pytest tests/integration examples --vbox=require -n $(WORKERS) --durations=10
 
+fuzz: $(VENV)/fuzz ## every reader with inputs made to break it, FUZZ_SECONDS (900) each; FUZZ="models box" for some
+	HYPOTHESIS_PROFILE=fuzz $(PYTHON) -m pytest tests/unit/properties tests/unit/models/test_models_properties.py -q -n $(WORKERS)
+	$(PYTHON) -m tests.fuzz --seconds $(FUZZ_SECONDS) --jobs 2 $(FUZZ)
+
 bench: $(VENV)/bench ## all figures, beside raw API calls and VBoxManage scripts; BENCH="--quick" to try it
 	tools/with-virtualbox $(PYTHON) -m benchmarks $(BENCH)
 
@@ -38,10 +45,14 @@ rig-down: ## end what `make rig` started
 	@tools/rig/rig down
 
 clean: ## remove what the other targets made in this folder
-	rm -rf $(VENV) .tox build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .pytest_vbox
+	rm -rf $(VENV) .tox build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .pytest_vbox .fuzz
 
 $(VENV)/bench: $(VENV)/ready
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	touch $@
+
+$(VENV)/fuzz: $(VENV)/ready
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
 	touch $@
 
 $(VENV)/ready: pyproject.toml tools/make-venv

@@ -58,7 +58,7 @@ def without_settings(ovf: Path, files: Iterable[Path], folder: Path) -> Path:
 
 
 def _rest_of_manifest(manifest: Path, ovf: Path) -> str:
-    """The manifest without the line of the description, which is looked at here; VirtualBox looks at the others."""
+    """The manifest without the line of the description, checked here; VirtualBox checks the others."""
     if manifest.stat().st_size > _LONGEST_MANIFEST:
         raise ImageError(f"{manifest.name} is too long for a manifest")
     kept = []
@@ -66,7 +66,9 @@ def _rest_of_manifest(manifest: Path, ovf: Path) -> str:
         found = _LINE.match(line)
         if found is None or found[2] != ovf.name:
             kept.append(line)
-        elif hashlib.new(found[1].lower(), ovf.read_bytes(), usedforsecurity=False).hexdigest() != found[3].lower():
+        elif (
+            hashlib.new(found[1].lower(), ovf.read_bytes(), usedforsecurity=False).hexdigest() != found[3].lower()
+        ):
             raise ImageError(f"{ovf.name} is not what its manifest {manifest.name} says: broken, or changed")
     return "".join(f"{line}\n" for line in kept)
 

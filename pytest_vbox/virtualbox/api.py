@@ -124,7 +124,7 @@ class Api:
                 client = zeep.Client(io.BytesIO(description), transport=_WireTransport(wire))
             self._service = client.create_service(f"{{{VBOX}}}vboxBinding", wire.url)
             self._binding = client.wsdl.bindings[f"{{{VBOX}}}vboxBinding"]
-        except Exception as error:  # noqa: BLE001 - zeep raises anything where a document is not what it expects
+        except Exception as error:
             raise ServiceUnavailable(
                 f"the description of VirtualBox's web service at {wire.url} cannot be used: {_briefly(error)}"
             ) from error
@@ -160,7 +160,7 @@ class Api:
             result = self._service[translation.operation](**sent)
         except (zeep.exceptions.Error, OSError) as error:  # requests' own errors, and a CA file that is not there
             raise self._translate(error, operation, arguments) from error
-        except Exception as error:  # noqa: BLE001 - as above; and so does what takes answers apart for it
+        except Exception as error:
             raise VirtualBoxError(
                 f"the call, or what {self.wire.url} answered, does not fit this VirtualBox: {_briefly(error)}",
                 operation=operation,

@@ -79,16 +79,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(outcomes: Sequence[Outcome], folder: Path) -> int:
-    print(f"\n{'target':<11} {'executions':>10} {'time':>9}  {'branches':<15} result")  # noqa: T201
+    print(f"\n{'target':<11} {'executions':>10} {'time':>9}  {'branches':<15} result")
     for outcome in outcomes:
-        print(outcome.line())  # noqa: T201
+        print(outcome.line())
     for outcome in outcomes:
         if outcome.failed:
-            print(f"\n{outcome.target}: {_last_words(outcome.log)}\n(all of it: {folder / outcome.target / 'log'})")  # noqa: T201
+            print(
+                f"\n{outcome.target}: {_last_words(outcome.log)}\n(all of it: {folder / outcome.target / 'log'})"
+            )
         for file in outcome.found:
-            print(f"again: python -m tests.fuzz {outcome.target} --input {file}")  # noqa: T201
+            print(f"again: python -m tests.fuzz {outcome.target} --input {file}")
     failed = sum(outcome.failed for outcome in outcomes)
-    print(f"\n{len(outcomes) - failed} passed, {failed} failed")  # noqa: T201
+    print(f"\n{len(outcomes) - failed} passed, {failed} failed")
     return 1 if failed else 0
 
 
@@ -115,7 +117,7 @@ def _fuzz(name: str, folder: Path, seconds: float) -> Outcome:
         failed=code != 0,
         log=text,
     )
-    print(outcome.line(), flush=True)  # noqa: T201
+    print(outcome.line(), flush=True)
     return outcome
 
 

@@ -24,7 +24,13 @@ def descriptor(*extents: str, parent: str | None = None, kind: str = "monolithic
 
 
 def header(
-    capacity: int = 128, at: int = 1, sectors: int = 20, *, flags: int = 3, directory: int = 26, overhead: int = 128
+    capacity: int = 128,
+    at: int = 1,
+    sectors: int = 20,
+    *,
+    flags: int = 3,
+    directory: int = 26,
+    overhead: int = 128,
 ) -> bytes:
     """The first sector of a sparse VMDK; all sizes and places in sectors.
 
@@ -36,14 +42,18 @@ def header(
         directory: Where the grain directory is; 2**64 - 1: said by a second header at the end.
         overhead: Where the data begins.
     """
-    fields = struct.pack("<4sIIQQQQIQQQB", b"KDMV", 1, flags, capacity, 128, at, sectors, 512, 21, directory, overhead, 0)
+    fields = struct.pack(
+        "<4sIIQQQQIQQQB", b"KDMV", 1, flags, capacity, 128, at, sectors, 512, 21, directory, overhead, 0
+    )
     return (fields + b"\n \r\n" + struct.pack("<H", 1 if flags & 1 << 16 else 0)).ljust(BLOCK, b"\0")
 
 
 def sparse(text: bytes, capacity: int = 128) -> bytes:
     """A sparse VMDK without any data."""
     tables = struct.pack("<I", 22).ljust(BLOCK, b"\0")
-    parts = header(capacity) + text.ljust(20 * BLOCK, b"\0") + tables + bytes(4 * BLOCK) + tables + bytes(4 * BLOCK)
+    parts = (
+        header(capacity) + text.ljust(20 * BLOCK, b"\0") + tables + bytes(4 * BLOCK) + tables + bytes(4 * BLOCK)
+    )
     return parts.ljust(129 * BLOCK, b"\0")
 
 
@@ -68,8 +78,14 @@ def block(name: bytes, kind: bytes, size: int = 0, content: bytes = b"", rest: b
         content: What follows.
         rest: The last fields, from byte 345 on.
     """
-    number = b"%011o\0" % size if 0 <= size < 8**11 else (size % 256**12 | (1 << 95 if size > 0 else 0)).to_bytes(12, "big")
-    head = name[:100].ljust(100, b"\0") + b"0000644\0" + b"0000000\0" * 2 + number + b"%011o\0" % 0 + b" " * 8 + kind
+    number = (
+        b"%011o\0" % size
+        if 0 <= size < 8**11
+        else (size % 256**12 | (1 << 95 if size > 0 else 0)).to_bytes(12, "big")
+    )
+    head = (
+        name[:100].ljust(100, b"\0") + b"0000644\0" + b"0000000\0" * 2 + number + b"%011o\0" % 0 + b" " * 8 + kind
+    )
     head = (head.ljust(257, b"\0") + b"ustar  \0").ljust(345, b"\0") + rest
     return summed(head.ljust(BLOCK, b"\0")) + content.ljust(-(-len(content) // BLOCK) * BLOCK, b"\0")
 

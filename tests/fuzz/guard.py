@@ -34,12 +34,11 @@ _CHANGES: Final = {
 }
 _NEVER: Final = frozenset({"socket.connect", "socket.getaddrinfo", "os.system", "os.exec", "os.posix_spawn"})
 # Python itself, its libraries, this repository, and what the C library looks at.
-_READABLE: Final = tuple(
-    {
-        str(Path(place).resolve())
-        for place in (sys.prefix, sys.base_prefix, Path(__file__).parents[2], *filter(None, sys.path))
-    }
-) + ("/usr/", "/lib", "/proc/", "/dev/null", "/dev/urandom", "/etc/localtime", "/etc/mime.types")
+_PYTHON: Final = {sys.prefix, sys.base_prefix, str(Path(__file__).parents[2]), *filter(None, sys.path)}
+_READABLE: Final = (
+    *{str(Path(place).resolve()) for place in _PYTHON},
+    *("/usr/", "/lib", "/proc/", "/dev/null", "/dev/urandom", "/etc/localtime", "/etc/mime.types"),
+)
 
 
 class Violation(BaseException):

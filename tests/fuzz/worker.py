@@ -86,7 +86,7 @@ def _save_seeds(target: Target, folder: Path) -> list[bytes]:
 def _by_dice(target: Target, folder: Path, seconds: float) -> None:
     seeds = _save_seeds(target, folder)
     # Not kept: what it would find again is in the saved input.
-    dice = random.Random()  # noqa: S311
+    dice = random.Random()
     guard = Guard(target.run, programs=getattr(target, "PROGRAMS", False))
     end, told, count = time.monotonic() + seconds, time.monotonic(), 0
     known = words(target)
@@ -95,7 +95,7 @@ def _by_dice(target: Target, folder: Path, seconds: float) -> None:
         count += 1
         try:
             _bounded(guard, data)
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - whatever it is, it is what is looked for
             traceback.print_exc()
             kept = folder / f"crash-{hashlib.sha256(data).hexdigest()[:40]}"
             kept.write_bytes(data)
@@ -114,7 +114,7 @@ def _run_once(target: Target, data: bytes) -> None:
     started = time.process_time()
     try:
         _bounded(guard, data)
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - whatever it is, it is what is looked for
         traceback.print_exc()
         sys.exit(77)
     finally:

@@ -14,7 +14,13 @@ from pytest_vbox.images.harmless import check_appliance
 WORDS = [
     *(b"<File ", b'ovf:href="', b"../secret", b"/etc/passwd", b"file:///etc/passwd", b"http://x/", b"disk.vmdk"),
     *(b"<!DOCTYPE a [<!ENTITY b SYSTEM '/etc/passwd'>]>", b"&b;", b"<vbox:Machine ", b"ovf:compression='gzip'"),
-    *(b"<xi:include href='/etc/passwd' xmlns:xi='http://www.w3.org/2001/XInclude'/>", b"%2e%2e/", b"\\", b"<?", b"?>"),
+    *(
+        b"<xi:include href='/etc/passwd' xmlns:xi='http://www.w3.org/2001/XInclude'/>",
+        b"%2e%2e/",
+        b"\\",
+        b"<?",
+        b"?>",
+    ),
 ]
 _OVF = b"""<?xml version="1.0"?>
 <Envelope ovf:version="1.0" xmlns="http://schemas.dmtf.org/ovf/envelope/1"

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from fuzz.builders import archive, attributes, block, descriptor, header, sparse, summed
 from pytest_vbox.images import ImageError
 from pytest_vbox.images.archives import MAX_FILES, unpack
 from pytest_vbox.images.harmless import check_appliance
@@ -16,14 +17,23 @@ from pytest_vbox.images.imports import import_disk
 from pytest_vbox.images.report import Report, silent
 from pytest_vbox.models import DiskFormat, Image
 
-from ..builders import archive, attributes, block, descriptor, header, sparse, summed
-
 WORDS = [
     *(b"../", b"/etc/passwd", b"metadata.json", b"Vagrantfile", b"include/_Vagrantfile", b"box.ovf", b"box.vmdk"),
     *(b"C:\\", b"..\\", b"././@LongLink", b"ustar  \0", b"ustar\x0000", b"././@PaxHeader", b"\x80" + b"\xff" * 11),
     *(b"30 path=../../secret\n", b"22 GNU.sparse.major=1\n", b"22 GNU.sparse.minor=0\n", b"19 size=99999999999\n"),
-    *(b"GNU.sparse.map=", b"GNU.sparse.numblocks=", b"GNU.sparse.realsize=", b"GNU.sparse.size=", b"hdrcharset=BINARY"),
-    *(b'{"provider": "virtualbox"}', b"config.ssh.username = ", b"config.ssh.private_key_path = ", b"config.vm.base_mac = "),
+    *(
+        b"GNU.sparse.map=",
+        b"GNU.sparse.numblocks=",
+        b"GNU.sparse.realsize=",
+        b"GNU.sparse.size=",
+        b"hdrcharset=BINARY",
+    ),
+    *(
+        b'{"provider": "virtualbox"}',
+        b"config.ssh.username = ",
+        b"config.ssh.private_key_path = ",
+        b"config.vm.base_mac = ",
+    ),
 ]
 _LIMIT = 4 * 1024**2
 
@@ -31,7 +41,7 @@ _LIMIT = 4 * 1024**2
 class _Copies:
     """Stands for VirtualBox: nothing is converted."""
 
-    def to_vdi(self, source: Path, form: DiskFormat, target: Path, report: Report, *, own: bool) -> None:  # noqa: ARG002
+    def to_vdi(self, source: Path, form: DiskFormat, target: Path, report: Report, *, own: bool) -> None:
         assert source.is_file()
         target.write_bytes(b"")
 
@@ -55,18 +65,21 @@ def seeds() -> Iterator[bytes]:
     about = ("metadata.json", json.dumps({"provider": "virtualbox"}).encode())
     vagrant = (
         "Vagrantfile",
-        b'Vagrant.configure("2") do |config|\n  config.ssh.username = "me"\n  config.vm.base_mac = "080027000001"\n'
-        b'  config.ssh.private_key_path = "key"\nend\n',
+        b'config.ssh.username = "me"\nconfig.vm.base_mac = "080027000001"\nconfig.ssh.private_key_path = "key"\n',
     )
     ovf = ("box.ovf", b'<Envelope><References><File href="box.vmdk"/></References></Envelope>')
     long_name = ("a" * 120 + "/key", b"secret")
     for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT):
         yield b"\1" + archive(about, disk, vagrant, ovf, ("key", b"k"), form=form)
         yield b"\1" + archive(about, ("ü" * 60, b"x"), long_name, form=tarfile.PAX_FORMAT)
-    yield b"\1" + b"".join(block(b"link", kind) for kind in (b"5", b"1", b"2", b"3", b"6", b"7", b"S", b"L", b"K", b"g"))
+    yield b"\1" + b"".join(
+        block(b"link", kind) for kind in (b"5", b"1", b"2", b"3", b"6", b"7", b"S", b"L", b"K", b"g")
+    )
     yield b"\1" + block(b"holes", b"S", 512, b"x" * 512, b"\0" * 41 + b"%011o\0" % 0 + b"%011o\0" % 512)
     for said in (
-        attributes(GNU__sparse__major="1", GNU__sparse__minor="0", GNU__sparse__realsize="1024", GNU__sparse__name="a"),
+        attributes(
+            GNU__sparse__major="1", GNU__sparse__minor="0", GNU__sparse__realsize="1024", GNU__sparse__name="a"
+        ),
         attributes(GNU__sparse__size="1024", GNU__sparse__numblocks="1", GNU__sparse__map="0,512"),
         attributes(
             GNU__sparse__size="1024",

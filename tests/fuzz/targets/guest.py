@@ -17,7 +17,14 @@ from pytest_vbox.machines import diagnosis, forwards
 
 WORDS = [
     *(b"SSH-2.0-", b"SSH-", b"\r\n", b"TOKEN!\n", b"TOKEN?", b"TOKEN", b'{"v1": {', b'"errors": [', b'"stage": '),
-    *(b'"recoverable_errors": {', b"[[[[", b"NaN", b"9" * 5000, b"failed to set up redirection of 22 to", b"\x1b[2J"),
+    *(
+        b'"recoverable_errors": {',
+        b"[[[[",
+        b"NaN",
+        b"9" * 5000,
+        b"failed to set up redirection of 22 to",
+        b"\x1b[2J",
+    ),
 ]
 
 logging.getLogger("pytest_vbox").setLevel(logging.CRITICAL + 1)
@@ -27,7 +34,11 @@ def seeds() -> Iterator[bytes]:
     yield b"hello\r\nSSH-2.0-dropbear\r\n"
     yield b"lecture\nTOKEN?TOKEN!\nthe command's own"
     status = {"v1": {"stage": "init", "init": {"errors": [], "recoverable_errors": {"WARNING": ["deprecated"]}}}}
-    yield json.dumps({"v1": {"datasource": "NoCloud", "errors": ["no"]}}).encode() + b"\n" + json.dumps(status).encode()
+    yield (
+        json.dumps({"v1": {"datasource": "NoCloud", "errors": ["no"]}}).encode()
+        + b"\n"
+        + json.dumps(status).encode()
+    )
     yield b"00:00:01 NAT: failed to set up redirection of 2222 to 10.0.2.15:22\n"
 
 

@@ -11,12 +11,29 @@ from pytest_vbox.ownership import Entry, Ledger, abandoned
 
 WORDS = [
     *(b'"%s": ' % field.name.encode() for field in fields(Entry)),
-    *(b'"format": 1', b'"machines": [', b'"run": ', b'"pid": ', b"null", b"NaN", b"1e999", b"[[[[", b'{"', b"\\ud800"),
+    *(
+        b'"format": 1',
+        b'"machines": [',
+        b'"run": ',
+        b'"pid": ',
+        b"null",
+        b"NaN",
+        b"1e999",
+        b"[[[[",
+        b'{"',
+        b"\\ud800",
+    ),
 ]
 
 
 def seeds() -> Iterator[bytes]:
-    entry = {"id": "6d3d0a43-6f64-5c25-9b39-0f8f3f9a1d57", "name": "a", "host": "b", "test": "c::d", "since": "2026"}
+    entry = {
+        "id": "6d3d0a43-6f64-5c25-9b39-0f8f3f9a1d57",
+        "name": "a",
+        "host": "b",
+        "test": "c::d",
+        "since": "2026",
+    }
     for entries in ([], [entry], [entry, {**entry, "id": "e"}]):
         yield json.dumps({"format": 1, "run": "r", "pid": 1, "machines": entries}).encode()
 

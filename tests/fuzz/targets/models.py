@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pytest_vbox.models import Catalogue, Hardware, Image, ModelError
 
 WORDS = [
     *(name.encode() + b": " for name in sorted({*Hardware.model_fields, *Image.model_fields})),
-    *(b"hardware:", b"images:", b"extends: ", b"<<: *", b"&a ", b"*a", b"- ", b"null", b"!!", b"|\n", b"\n  ", b"? "),
+    *(
+        b"hardware:",
+        b"images:",
+        b"extends: ",
+        b"<<: *",
+        b"&a ",
+        b"*a",
+        b"- ",
+        b"null",
+        b"!!",
+        b"|\n",
+        b"\n  ",
+        b"? ",
+    ),
     *(b"\xef\xbb\xbf", b"\xe2\x80\xa8", b"\x85", b"%YAML 1.1\n---\n", b"1 GiB", b"0x", b"1e999", b"..", b"~"),
 ]
 
@@ -57,8 +70,10 @@ def run(data: bytes, folder: Path) -> None:
     except ModelError as error:
         _says_where(error, folder)
         return
-    for image in (*list(catalogue.images)[:4], {"os_type": "Linux26_64"}, {"name": "tiny"}):
-        for profile in (*list(catalogue.profiles)[-2:], {"memory": 512}):
+    images: list[str | Mapping[str, object]] = [*list(catalogue.images)[:4], {"os": "linux"}, {"tags": ["x"]}]
+    profiles: list[str | Mapping[str, object]] = [*list(catalogue.profiles)[-2:], {"memory": 512}]
+    for image in images:
+        for profile in profiles:
             try:
                 machine = catalogue.machine(image, profile)
             except ModelError as error:

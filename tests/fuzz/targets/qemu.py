@@ -56,7 +56,7 @@ def run(data: bytes, folder: Path) -> None:
 
 def _bounded(command: list[str]) -> bytes:
     try:
-        done = subprocess.run(command, capture_output=True, timeout=10, check=False, preexec_fn=_limit)  # noqa: PLW1509
+        done = subprocess.run(command, capture_output=True, timeout=10, check=False, preexec_fn=_limit)
     except subprocess.TimeoutExpired:
         return b""
     return done.stdout

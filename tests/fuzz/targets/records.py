@@ -13,16 +13,36 @@ from pytest_vbox.service.record import Process, Record
 WORDS = [
     *(b'"%s": ' % word for word in (b"url", b"user", b"password", b"keeper", b"service", b"pid", b"started")),
     *(b'"%s": ' % word for word in (b"base", b"id", b"name", b"made", b"discarded", b"cold_seconds", b"tool")),
-    *(b"null", b"true", b"NaN", b"Infinity", b"1e999", b"[[[[", b"9" * 5000, b"http://[::1", b":99999", b"\\u0000"),
+    *(
+        b"null",
+        b"true",
+        b"NaN",
+        b"Infinity",
+        b"1e999",
+        b"[[[[",
+        b"9" * 5000,
+        b"http://[::1",
+        b":99999",
+        b"\\u0000",
+    ),
 ]
 
 
 def seeds() -> Iterator[bytes]:
     here = Process(1, 1.0)
     yield json.dumps(asdict(Record("http://127.0.0.1:18083", "me", "hush", here, here))).encode()
-    golden = Golden("i", "n", "k", "s", "image", "small", "7.2", ("/a.vdi", "1 2 3"), "ssh-ed25519 AAAA", made="2026")
+    golden = Golden(
+        "i", "n", "k", "s", "image", "small", "7.2", ("/a.vdi", "1 2 3"), "ssh-ed25519 AAAA", made="2026"
+    )
     yield json.dumps(asdict(golden)).encode()
-    owner = {"run": "r", "image": "a", "profile": "small", "since": "2026-01-01T00:00:00+00:00", "test": "t", "slot": 0}
+    owner = {
+        "run": "r",
+        "image": "a",
+        "profile": "small",
+        "since": "2026-01-01T00:00:00+00:00",
+        "test": "t",
+        "slot": 0,
+    }
     yield json.dumps(owner).encode()
 
 

@@ -29,7 +29,14 @@ _FAULT = (
     b"<SOAP-ENV:Fault><faultcode>SOAP-ENV:Client</faultcode><faultstring>VirtualBox error: apirc=0x80bb0001 no "
     b"(0x80bb0001)</faultstring><detail>%s</detail></SOAP-ENV:Fault>"
 )
-_KINDS = ("text/xml; charset=utf-8", "text/html", "multipart/related; boundary=a", "application/soap+xml", "", "text/xml; charset=x")
+_KINDS = (
+    "text/xml; charset=utf-8",
+    "text/html",
+    "multipart/related; boundary=a",
+    "application/soap+xml",
+    "",
+    "text/xml; charset=x",
+)
 
 logging.getLogger("zeep").setLevel(logging.CRITICAL)
 
@@ -62,7 +69,9 @@ class _Wire(Wire):
 @cache
 def _api() -> tuple[Api, _Answers]:
     wire = _Wire()
-    return Api(wire, resources.files("pytest_vbox.virtualbox").joinpath("bootstrap.wsdl").read_bytes()), wire.answers
+    return Api(
+        wire, resources.files("pytest_vbox.virtualbox").joinpath("bootstrap.wsdl").read_bytes()
+    ), wire.answers
 
 
 _CALLS: Mapping[str, Mapping[str, object]] = {
@@ -73,7 +82,9 @@ _CALLS: Mapping[str, Mapping[str, object]] = {
 
 
 def seeds() -> Iterator[bytes]:
-    runtime = b"<vbox:RuntimeFault><resultCode>-2135228415</resultCode><returnval>a-1</returnval></vbox:RuntimeFault>"
+    runtime = (
+        b"<vbox:RuntimeFault><resultCode>-2135228415</resultCode><returnval>a-1</returnval></vbox:RuntimeFault>"
+    )
     invalid = b"<vbox:InvalidObjectFault><badObjectID>a-1</badObjectID></vbox:InvalidObjectFault>"
     for name in _CALLS:
         response = f"<vbox:{name}Response><returnval>7.2.22</returnval></vbox:{name}Response>".encode()

@@ -14,16 +14,38 @@ from pytest_vbox.models import Image, ModelError, UserDataError, parse_user_data
 from pytest_vbox.models.user_data import check_network_config
 
 WORDS = [
-    *(b"#cloud-config\n", b"#!/bin/sh\n", b"#include\n", b"## template: jinja\n", b"#part-handler\n", b"\xef\xbb\xbf"),
-    *(b"users: ", b"packages: ", b"- name: ", b"default", b"runcmd: ", b"version: 2", b"ethernets: ", b"network: "),
-    *(b"Content-Type: multipart/mixed; boundary=a\n", b"MIME-Version: 1.0\n", b"--a\n", b"!!python/object:a", b"*a"),
+    *(
+        b"#cloud-config\n",
+        b"#!/bin/sh\n",
+        b"#include\n",
+        b"## template: jinja\n",
+        b"#part-handler\n",
+        b"\xef\xbb\xbf",
+    ),
+    *(
+        b"users: ",
+        b"packages: ",
+        b"- name: ",
+        b"default",
+        b"runcmd: ",
+        b"version: 2",
+        b"ethernets: ",
+        b"network: ",
+    ),
+    *(
+        b"Content-Type: multipart/mixed; boundary=a\n",
+        b"MIME-Version: 1.0\n",
+        b"--a\n",
+        b"!!python/object:a",
+        b"*a",
+    ),
     *(b"&a ", b"? ", b"<<: ", b"!!set ", b"!!binary ", b"!!timestamp 2001-01-01", b"2001-01-01", b"0o7", b"1e999"),
 ]
 _IMAGE = {"disk": "/a.vdi", "user": "me"}
 
 
 def seeds() -> Iterator[bytes]:
-    yield b"#cloud-config\nusers: [default, {name: me, groups: [adm]}]\npackages: [curl]\nwrite_files:\n- path: /a\n"
+    yield b"#cloud-config\nusers: [default, {name: me, groups: [adm]}]\npackages: [curl]\n"
     yield b"#!/bin/sh\necho hello\n"
     yield b"Content-Type: multipart/mixed; boundary=a\nMIME-Version: 1.0\n\n--a\n\n#!/bin/sh\n--a--\n"
     yield b"version: 2\nethernets: {any: {match: {name: e*}, dhcp4: true}}\n"

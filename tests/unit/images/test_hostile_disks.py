@@ -9,8 +9,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 from fuzz.builders import BLOCK, descriptor, header, sparse
+
 from pytest_vbox.images import ImageError
 from pytest_vbox.images.appliances import without_settings
 from pytest_vbox.images.harmless import check_appliance, check_harmless, check_whole
@@ -98,7 +98,7 @@ def test_a_sparse_vmdk_of_esx_has_its_parent_there_too(tmp_path: Path) -> None:
     ],
 )
 def test_a_difference_that_knows_its_parent_by_number_is_not_whole(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(ImageError, match="not whole without it. Make a whole one where that is"):
+    with pytest.raises(ImageError, match=r"not whole without it\. Make a whole one where that is"):
         check_whole(disk(tmp_path, content))
 
 
@@ -171,7 +171,7 @@ def test_a_description_that_is_not_what_its_manifest_says_is_refused(tmp_path: P
 def test_no_part_takes_the_place_of_the_description(tmp_path: Path, alone: Path, href: str) -> None:
     ovf = appliance(tmp_path, href)
     (tmp_path / "a.mf").write_text("the user's\n")
-    with pytest.raises(ImageError, match="names 'a.*' as a part of itself, which is no disk"):
+    with pytest.raises(ImageError, match=r"names 'a.*' as a part of itself, which is no disk"):
         without_settings(ovf, check_appliance(ovf), alone)
     assert "thesis" not in (alone / "a.ovf").read_text()
     assert (tmp_path / "a.mf").read_text() == "the user's\n"
