@@ -452,7 +452,8 @@ def test_a_machine_boots_from_a_compressed_download_whose_sum_is_in_a_list(
 
 SETTINGS = """<vbox:Machine xmlns:vbox="http://www.virtualbox.org/ovf/machine" ovf:required="false"
  version="1.15-linux" uuid="{{c58bd13a-01d9-4045-a472-ae18650a2f94}}" name="small" OSType="Linux26_64"
- snapshotFolder="Snapshots" stateFile="{precious}" lastStateChange="2020-01-01T00:00:00Z"><ovf:Info>Settings</ovf:Info>
+ snapshotFolder="Snapshots" stateFile="{precious}" lastStateChange="2020-01-01T00:00:00Z">
+ <ovf:Info>Settings</ovf:Info>
  <MediaRegistry><HardDisks><HardDisk uuid="{{18bf3a2a-c501-4e38-81b2-fdff20b0beb4}}" location="{disk}"
  format="VDI" type="Normal"/></HardDisks></MediaRegistry>
  <Hardware><CPU count="1"/><Memory RAMSize="512"/><BIOS><IOAPIC enabled="true"/></BIOS></Hardware>
