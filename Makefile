@@ -5,7 +5,10 @@ VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 WORKERS ?= 2
 
-.PHONY: help demo test check lint unit machine-tests soak bench rig rig-down clean
+FUZZ_SECONDS ?= 900
+FUZZ ?=
+
+.PHONY: help demo test check lint unit machine-tests soak fuzz bench rig rig-down clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile | sort
@@ -31,6 +34,10 @@ machine-tests: $(VENV)/ready
 soak: $(VENV)/ready ## what takes long: something dies at every single call, hundreds of machines (over an hour)
 	tools/with-virtualbox $(PYTHON) -m pytest tests/integration --vbox=require -m soak -n $(WORKERS) --durations=0
 
+fuzz: $(VENV)/fuzz ## every reader with inputs made to break it, FUZZ_SECONDS (900) each; FUZZ="models box" for some
+	HYPOTHESIS_PROFILE=fuzz $(PYTHON) -m pytest tests/unit/properties tests/unit/models/test_models_properties.py -q -n $(WORKERS)
+	$(PYTHON) -m tests.fuzz --seconds $(FUZZ_SECONDS) --jobs 2 $(FUZZ)
+
 bench: $(VENV)/bench ## all figures, beside raw API calls and VBoxManage scripts; BENCH="--quick" to try it
 	tools/with-virtualbox $(PYTHON) -m benchmarks $(BENCH)
 
@@ -41,10 +48,14 @@ rig-down: ## end what `make rig` started
 	@tools/rig/rig down
 
 clean: ## remove what the other targets made in this folder
-	rm -rf $(VENV) .tox build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .pytest_vbox
+	rm -rf $(VENV) .tox build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .pytest_vbox .fuzz
 
 $(VENV)/bench: $(VENV)/ready
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	touch $@
+
+$(VENV)/fuzz: $(VENV)/ready
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
 	touch $@
 
 $(VENV)/ready: pyproject.toml tools/make-venv

@@ -171,7 +171,7 @@ def _all(host: VirtualBoxHost) -> Iterator[Ours]:
         try:
             owner = json.loads(machine.get_extra_data(OWNER_KEY) or "null")
             name = machine.name
-        except (VirtualBoxError, ValueError):
+        except (VirtualBoxError, ValueError, RecursionError):
             continue  # gone meanwhile, or not ours after all
         if isinstance(owner, dict):
             yield Ours(machine, name, owner)
@@ -217,7 +217,7 @@ def _logged_in(host: VirtualBoxHost, ours: Ours) -> Connection:
     login = guest.Login(
         user=str(ours.owner.get("user", "root")),
         password=password,
-        private_key=Path(key) if key else None,
+        private_key=Path(str(key)) if key else None,
         sudo_password=None,
         host_key=(image.host_key if image is not None else None) or ours.owner.get("host_key"),
     )

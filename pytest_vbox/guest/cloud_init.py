@@ -100,7 +100,7 @@ def _documents(text: str) -> list[Mapping[str, Any]]:
     while text := text.lstrip():
         try:
             document, end = decoder.raw_decode(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             break
         if isinstance(document, dict) and isinstance(document.get("v1"), dict):
             found.append(document["v1"])
@@ -110,15 +110,20 @@ def _documents(text: str) -> list[Mapping[str, Any]]:
 
 def _errors(report: Mapping[str, Any]) -> list[str]:
     """The errors of a result, or of all stages of a status."""
-    return [str(error) for part in _parts(report) for error in part.get("errors") or []]
+    return [str(error) for part in _parts(report) for error in _listed(part.get("errors"))]
 
 
 def _warn(reports: list[Mapping[str, Any]]) -> None:
     for part in (part for report in reports for part in _parts(report)):
         recovered = part.get("recoverable_errors")
         if recovered and isinstance(recovered, dict):
-            said = "; ".join(f"{level}: {text}" for level, texts in recovered.items() for text in texts)
+            said = "; ".join(f"{level}: {text}" for level, texts in recovered.items() for text in _listed(texts))
             logger.warning("cloud-init is done, but had something to complain of: %s", said)
+
+
+def _listed(value: object) -> list[object]:
+    """A list, as cloud-init has them; of anything else that a guest says, one of that."""
+    return value if isinstance(value, list) else [value] if value else []
 
 
 def _parts(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -81,9 +81,11 @@ class ErrorStream:
             self._output.add(data)
             return
         self._before += data
-        _, mark, after = self._before.partition(self._script.mark)
+        before, mark, after = self._before.partition(self._script.mark)
         if mark:
-            # What came before it was sudo's: a lecture, a warning about a host's name.
+            # What came before it was sudo's: a lecture, a warning about a host's name. What comes after it is the
+            # command's, which shall not be taken for a prompt and get the password.
+            self._before = before
             self.started = True
             self._output.add(bytes(after))
         elif len(self._before) > self._MOST_BEFORE_START:

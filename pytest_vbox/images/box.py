@@ -131,7 +131,7 @@ def _check_provider(folder: Path) -> None:
     text = _text(folder / "metadata.json")
     try:
         provider = json.loads(text)["provider"] if text else "virtualbox"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise ImageError("the box's metadata.json does not say for which provider it is") from None
     if provider != "virtualbox":
         raise ImageError(f"the box is for the provider {provider!r:.60}, and not for virtualbox")

@@ -139,8 +139,13 @@ class VirtualBoxConverter:
                 self._wait(appliance.import_machines([ImportOptions.IMPORT_TO_VDI]), f"import {file.name}", report)
             finally:
                 for machine_id in appliance.machines:
-                    self._take_apart(machine_id, target)
+                    with suppress(
+                        ObjectNotFound
+                    ):  # of an import that failed, VirtualBox names machines it never made
+                        self._take_apart(machine_id, target)
         except VirtualBoxError as error:
+            with suppress(VirtualBoxError):
+                self._virtualbox.open_medium(str(target)).close()
             raise ImageError(f"{file.name} could not be imported: {_words(error, target)}") from error
         if not target.is_file():
             raise ImageError(f"{file.name} could not be imported: VirtualBox put its disk elsewhere")

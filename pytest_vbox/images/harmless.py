@@ -24,7 +24,17 @@ _SECTOR: Final = 512
 _TEXT: Final = re.compile(rb"\s*(?:#|version=)")  # VirtualBox and qemu-img know more than one first line
 _IS_EXTENT: Final = re.compile(rb"\s*(?:RW|RDONLY|NOACCESS)", re.IGNORECASE)
 _EXTENT: Final = re.compile(rb'\s*(?:RW|RDONLY|NOACCESS)[ \t]+\d+[ \t]+(\w+)(?:[ \t]+"([^"]*)"(?:[ \t]+\S+)*)?\s*')
-_PARENT: Final = re.compile(rb'parentFileNameHint(?![ \t]*=[ \t]*""\s*$)', re.IGNORECASE | re.MULTILINE)
+# qemu-img takes what stands two characters after the word, up to the next quote.
+_PARENT: Final = re.compile(rb'parentFileNameHint(?!=""\s*$)', re.IGNORECASE | re.MULTILINE)
+_PARENT_NUMBER: Final = re.compile(
+    rb'^[ \t]*(?:parentCID[ \t]*=[ \t]*(?!f{8}\b|0+\b)[0-9a-f]|ddb\.uuid\.parent[ \t]*=[ \t]*"(?!0{8}-)[^"])',
+    re.IGNORECASE | re.MULTILINE,
+)
+_SPARSE: Final = (b"KDMV", b"COWD")  # what VMDKs begin with that are no text
+_HEADER: Final = struct.Struct("<4sIIQQQQIQQ")
+_FOOTER: Final = 2 * _SECTOR  # before the end of the file
+# Where qemu-img looks for the name of the parent of a sparse VMDK, wherever the header says the text is.
+_PARENT_PLACE: Final = (512, 20 * _SECTOR)
 _LINKED: Final = frozenset({b"SPARSE", b"VMFSSPARSE"})  # such a part may have parts itself
 _PLAIN: Final = frozenset({b"FLAT", b"VMFS"})
 _QCOW_BACKING: Final = struct.Struct(">4sIQI")
@@ -41,6 +51,32 @@ def check_harmless(disk: Path) -> None:
     _check(disk, set())
 
 
+def check_whole(disk: Path) -> None:
+    """Refuse a disk that is a difference to another one, known to VirtualBox only by its number.
+
+    It could not read anything that was not there, but qemu-img takes some for whole, and gives half a disk.
+
+    Raises:
+        ImageError: It is one.
+    """
+    try:
+        with disk.open("rb") as stream:
+            head = stream.read(_SECTOR)
+            stream.seek(max(0, disk.stat().st_size - _SECTOR))
+            tail = stream.read(_SECTOR)
+        texts = [_text_at(disk, *_PARENT_PLACE)] if head.startswith(_SPARSE) else []
+        texts += [_vmdk_text(disk)] if _TEXT.match(head) else []
+    except OSError as error:
+        raise ImageError(f"{disk} cannot be read: {error.strerror}") from error
+    is_vdi = head[0x40:0x44] == b"\x7f\x10\xda\xbe"
+    if (
+        any(_PARENT_NUMBER.search(text) for text in texts)
+        or (is_vdi and head[0x4C:0x50] == b"\4\0\0\0")
+        or any(part.startswith(b"conectix") and part[60:64] == b"\0\0\0\4" for part in (head, tail))
+    ):
+        raise _incomplete(disk)
+
+
 def _check(disk: Path, seen: set[Path]) -> None:
     seen.add(disk)
     try:
@@ -48,7 +84,7 @@ def _check(disk: Path, seen: set[Path]) -> None:
             head = stream.read(_SECTOR)
         if head.startswith(b"QFI\xfb"):
             _check_qcow2(disk, head)
-        elif head.startswith(b"KDMV") or _TEXT.match(head):
+        elif head.startswith(_SPARSE) or _TEXT.match(head):
             for part in _vmdk_parts(disk, head):
                 if part not in seen:
                     _check(part, seen)
@@ -73,10 +109,25 @@ def _check_qcow2(disk: Path, head: bytes) -> None:
 
 def _vmdk_parts(disk: Path, head: bytes) -> Iterator[Path]:
     """The files that a VMDK consists of beside itself and that may name others in turn."""
-    descriptor = _vmdk_descriptor(disk, head)
+    if not head.startswith(_SPARSE):
+        yield from _named_parts(disk, _vmdk_text(disk), linked=True)
+        return
+    if len(head) < _SECTOR:
+        raise ImageError(f"{disk.name} is broken, or was cut off")
+    if _PARENT.search(_text_at(disk, *_PARENT_PLACE)):
+        raise _incomplete(disk)
+    for header in (head, _footer(disk)):
+        if header.startswith(b"KDMV"):
+            _, _, _, capacity, _, sector, sectors, *_ = _HEADER.unpack_from(header)
+            # A sparse file that describes itself has its own name there, as it was when it was made. Only one
+            # without a size is to qemu-img what it describes.
+            yield from _named_parts(disk, _embedded_text(disk, sector, sectors), linked=not capacity)
+
+
+def _named_parts(disk: Path, descriptor: bytes, *, linked: bool) -> Iterator[Path]:
+    """The parts that a description names: all are looked at; those come back that may name others in turn."""
     if _PARENT.search(descriptor):
-        raise ImageError(f"{disk.name} is a difference to another disk, and not whole without it")
-    inside = head.startswith(b"KDMV")
+        raise _incomplete(disk)
     for line in re.split(rb"[\r\n]", descriptor):
         if not _IS_EXTENT.match(line):
             continue
@@ -91,31 +142,47 @@ def _vmdk_parts(disk: Path, head: bytes) -> Iterator[Path]:
                 f"{disk.name} has a part of the type {kind.decode()}, a device of this computer; refused"
             )
         part = _beside(disk, (name or b"").decode("utf-8", errors="replace"))
-        # A sparse file that describes itself has its own name there, as it was when it was made.
-        if not inside and kind in _LINKED and part.is_file():
+        if linked and kind in _LINKED and part.is_file():
             yield part
 
 
-def _vmdk_descriptor(disk: Path, head: bytes) -> bytes:
-    """The text in a VMDK that says what it consists of: as readers in C see it, up to the first NUL."""
-    with disk.open("rb") as stream:
-        if not head.startswith(b"KDMV"):
-            text = stream.read(_DESCRIPTOR_LIMIT + 1)
-        else:
-            if len(head) < _SECTOR:
-                raise ImageError(f"{disk.name} is broken, or was cut off")
-            sector, sectors = struct.unpack_from("<QQ", head, 28)
-            if not sector:
-                return b""
-            if sectors * _SECTOR > _DESCRIPTOR_LIMIT:
-                raise ImageError(f"{disk.name} describes itself at too great a length; refused")
-            # Whatever size is said: qemu-img reads on until the first NUL.
-            stream.seek(min(sector * _SECTOR, 2**62))
-            text = stream.read(_DESCRIPTOR_LIMIT)
-    text = text.partition(b"\0")[0]
+def _incomplete(disk: Path) -> ImageError:
+    return ImageError(
+        f"{disk.name} is a difference to another disk, and not whole without it. Make a whole one where that is: "
+        f"VBoxManage clonemedium {disk.name} whole.vdi"
+    )
+
+
+def _vmdk_text(disk: Path) -> bytes:
+    """A VMDK that is nothing but its description."""
+    text = _text_at(disk, 0, _DESCRIPTOR_LIMIT + 1)
     if len(text) > _DESCRIPTOR_LIMIT:
         raise ImageError(f"{disk.name} describes itself at too great a length; refused")
     return text
+
+
+def _embedded_text(disk: Path, sector: int, sectors: int) -> bytes:
+    """The description in a sparse VMDK, empty if it has none."""
+    if not sector:
+        return b""
+    if sectors * _SECTOR > _DESCRIPTOR_LIMIT:
+        raise ImageError(f"{disk.name} describes itself at too great a length; refused")
+    # Whatever size is said: qemu-img reads on until the first NUL.
+    return _text_at(disk, min(sector * _SECTOR, 2**62), _DESCRIPTOR_LIMIT)
+
+
+def _text_at(disk: Path, place: int, limit: int) -> bytes:
+    """The text at a place in a disk, as readers in C see it: up to the first NUL."""
+    with disk.open("rb") as stream:
+        stream.seek(place)
+        return stream.read(limit).partition(b"\0")[0]
+
+
+def _footer(disk: Path) -> bytes:
+    """The second header, at the end of the file, of a VMDK that was written in one go: it counts instead."""
+    with disk.open("rb") as stream:
+        stream.seek(max(0, disk.stat().st_size - _FOOTER))
+        return stream.read(_SECTOR).ljust(_SECTOR, b"\0")
 
 
 def _beside(file: Path, name: str) -> Path:
@@ -159,15 +226,19 @@ def check_appliance(ovf: Path) -> list[Path]:
 def described_files(ovf: Path) -> list[tuple[str, str]]:
     """The names of the files that an appliance is described to consist of, and how each is compressed."""
     found = []
-    for element in _parsed(ovf).iter("{*}File"):
+    for element in parsed_description(ovf).iter("{*}File"):
         attributes = {str(key).rpartition("}")[2]: str(value) for key, value in element.attrib.items()}
         packed = attributes.get("compression", "")
         found.append((attributes.get("href", ""), "" if packed == "identity" else packed))
     return found
 
 
-def _parsed(ovf: Path) -> etree._Element:
-    """The root of a description, read as data: no entities, nothing fetched."""
+def parsed_description(ovf: Path) -> etree._Element:
+    """The root of an appliance's description, read as data: no entities, nothing fetched.
+
+    Raises:
+        ImageError: It cannot be read, is no XML, or defines entities.
+    """
     from lxml import etree
 
     try:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import shutil
-import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from pytest_vbox.images import archives, box
+from pytest_vbox.images.appliances import without_settings
 from pytest_vbox.images.box import vagrant_box
 from pytest_vbox.images.compression import name_inside, uncompress
 from pytest_vbox.images.convert import Converter
 from pytest_vbox.images.errors import ImageError
 from pytest_vbox.images.formats import compression, disk_format
-from pytest_vbox.images.harmless import check_appliance, check_harmless
+from pytest_vbox.images.harmless import check_appliance, check_harmless, check_whole
 from pytest_vbox.images.report import Report
 from pytest_vbox.models import DiskFormat, Image
 
@@ -107,12 +107,12 @@ def _file(file: Path, image: Image, work: Path, folder: Path, converter: Convert
         case DiskFormat.BOX | DiskFormat.OVA:
             return _archive(file, found, work, folder, converter, report)
         case DiskFormat.OVF:
-            check_appliance(file)
-            return Imported(target, suggested=converter.import_appliance(file, target, report))
+            return _appliance(file, work, target, converter, report)
         case DiskFormat.RAW:
             converter.from_raw(file, target, report)
         case _:
             check_harmless(file)
+            check_whole(file)
             converter.to_vdi(file, found, target, report, own=own)
     return Imported(target)
 
@@ -128,19 +128,26 @@ def _archive(
         descriptions = [path for path in members if path.suffix.lower() == ".ovf"]
         if len(descriptions) != 1:
             raise ImageError(f"{file.name} should have one .ovf file, and has {len(descriptions)}")
-        check_appliance(descriptions[0])
         for disk in members:  # those that the description does not name, too
             if disk.suffix.lower() == ".vmdk":
                 check_harmless(disk)
-        target = folder / DISK
-        return Imported(target, suggested=converter.import_appliance(descriptions[0], target, report))
+        return _appliance(descriptions[0], work, folder / DISK, converter, report)
     return _box(inside, folder, converter, report)
+
+
+def _appliance(ovf: Path, work: Path, target: Path, converter: Converter, report: Report) -> Imported:
+    parts = check_appliance(ovf)
+    alone = work / "appliance"
+    alone.mkdir()
+    copy = without_settings(ovf, parts, alone)
+    return Imported(target, suggested=converter.import_appliance(copy, target, report))
 
 
 def _box(inside: Path, folder: Path, converter: Converter, report: Report) -> Imported:
     read = box.read_box(inside)
     found = disk_format(read.disk, read.disk.name)
     check_harmless(read.disk)
+    check_whole(read.disk)
     # A box that Vagrant keeps is Vagrant's, and is not written to.
     converter.to_vdi(read.disk, found, folder / DISK, report, own=inside.is_relative_to(folder))
     key = box.copy_key(read.private_key, folder) if read.private_key else None
@@ -153,7 +160,7 @@ def _box(inside: Path, folder: Path, converter: Converter, report: Report) -> Im
 def _is_tar(file: Path) -> bool:
     """Whether a compressed file is an archive."""
     try:
-        with tarfile.open(file, "r:*", tarinfo=archives.Member) as archive:
+        with archives.Archive.open(file, "r|*") as archive:
             return archive.next() is not None
-    except (tarfile.TarError, OSError, EOFError, ValueError):
+    except (ImageError, OSError, *archives.BROKEN):
         return False

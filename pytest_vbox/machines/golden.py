@@ -66,9 +66,17 @@ class Golden:
         try:
             document: dict[str, Any] = json.loads(text)
             path, state = document["base"]
-            return cls(**{**document, "base": (str(path), str(state))})
-        except (ValueError, TypeError, KeyError):
+            golden = cls(**{**document, "base": (str(path), str(state))})
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
+        return golden if golden._is_sound() else None
+
+    def _is_sound(self) -> bool:
+        """Whether each field is of the type it has to be of, so that nobody has to expect anything else."""
+        values = vars(self) | {"private_key": self.private_key or "", "base": ""}
+        kinds: dict[str, type | tuple[type, ...]] = {"sudo_asks": bool}
+        kinds |= dict.fromkeys(("cold_seconds", "ssh_seconds"), (int, float))
+        return all(isinstance(value, kinds.get(name, str)) for name, value in values.items())
 
 
 def is_stale(golden: Golden) -> bool:

@@ -62,13 +62,13 @@ class Record:
             if urlsplit(document["url"]).port is None:
                 return None
             return cls(
-                url=document["url"],
-                user=document["user"],
-                password=document["password"],
+                url=_text(document["url"]),
+                user=_text(document["user"]),
+                password=_text(document["password"]),
                 keeper=_process(document["keeper"]),
                 service=_process(document["service"]),
             )
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             return None
 
     def write(self, state: Path) -> None:
@@ -122,3 +122,9 @@ def _sweeping(state: Path) -> Iterator[Path]:
 
 def _process(document: Mapping[str, float]) -> Process:
     return Process(int(document["pid"]), float(document["started"]))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.60} is no text")
+    return value

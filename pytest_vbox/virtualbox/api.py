@@ -77,17 +77,22 @@ def _strict() -> zeep.Settings:
 
 
 class Api:
-    """One description bound to one wire: calls operations, and translates what goes wrong."""
+    """One description bound to one wire: calls operations, and translates what goes wrong.
+
+    Raises:
+        ServiceUnavailable: The description cannot be used.
+    """
 
     def __init__(self, wire: Wire, description: bytes) -> None:
         self.wire = wire
-        with _no_collection():
-            try:
+        try:
+            with _no_collection():
                 client = zeep.Client(io.BytesIO(description), transport=_WireTransport(wire), settings=_strict())
-            except (zeep.exceptions.Error, ValueError, LookupError) as error:
-                raise ServiceUnavailable(f"what {wire.url}?wsdl serves cannot be used: {error}") from error
-        self._service = client.create_service(f"{{{VBOX}}}vboxBinding", wire.url)
-        self._binding = client.wsdl.bindings[f"{{{VBOX}}}vboxBinding"]
+            self._service = client.create_service(f"{{{VBOX}}}vboxBinding", wire.url)
+            self._binding = client.wsdl.bindings[f"{{{VBOX}}}vboxBinding"]
+        except Exception as error:
+            # Whatever zeep trips over: it was not made for descriptions that mean harm.
+            raise ServiceUnavailable(f"what {wire.url}?wsdl serves cannot be used: {_briefly(error)}") from error
         self._translations: dict[str, compat.Translation] = {}
         #: Called with the name, the arguments and the seconds of every call that succeeded.
         self.on_call: Callable[[str, Mapping[str, object], float], None] | None = None
@@ -96,9 +101,9 @@ class Api:
         """The parameters of an operation in this version of VirtualBox, or None if it has no such operation."""
         try:
             found = self._binding.get(operation)
-        except (ValueError, KeyError):
+            return tuple(name for name, _ in found.input.body.type.elements)
+        except (ValueError, KeyError, AttributeError, TypeError):  # not there, or without a message to send
             return None
-        return tuple(name for name, _ in found.input.body.type.elements)
 
     def call(self, operation: str, /, **arguments: object) -> Any:
         """Call an operation by the name and with the parameters it has in the newest supported version.
@@ -121,6 +126,14 @@ class Api:
         # OSError are requests' own errors, and a CA file that is not there.
         except (zeep.exceptions.Error, OSError, _Forbidden) as error:
             raise self._translate(error, operation, arguments) from error
+        except VirtualBoxError:
+            raise  # of the wire
+        except Exception as error:
+            raise VirtualBoxError(
+                f"the call, or what {self.wire.url} answered, does not fit this VirtualBox: {_briefly(error)}",
+                operation=operation,
+                arguments=without_secrets(arguments),
+            ) from error
         seconds = time.monotonic() - started
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("%s(%s) %.1f ms", operation, without_secrets(arguments), seconds * 1000)
@@ -151,7 +164,7 @@ class Api:
         message = str(fault.message or "").strip()
         runtime = _child(detail, "RuntimeFault")
         if runtime is not None:
-            code = int(runtime.findtext("resultCode") or 0)
+            code = _number(runtime.findtext("resultCode"))
             text = self.error_texts(runtime.findtext("returnval")) or _own_words(message)
             return error_for(code, text, operation, arguments)
         if _child(detail, "InvalidObjectFault") is not None or "Invalid managed object reference" in message:
@@ -196,6 +209,18 @@ def _no_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+def _number(text: str | None) -> int:
+    """A result code; 0 for what is none."""
+    try:
+        return int(text or 0)
+    except ValueError:
+        return 0
+
+
+def _briefly(error: Exception) -> str:
+    return f"{type(error).__name__}: {error!s:.300}"
 
 
 def without_secrets(arguments: Mapping[str, object]) -> dict[str, object]:

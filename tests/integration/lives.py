@@ -21,6 +21,7 @@ from fault_proxy import FaultProxy
 from machine_support import locations
 
 from pytest_vbox import places
+from pytest_vbox.deadline import Deadline
 from pytest_vbox.hosts import connect_host
 from pytest_vbox.machines import VirtualBoxHost
 from pytest_vbox.machines.golden import GOLDEN_KEY
@@ -183,7 +184,11 @@ class Stage:
                     yield f"machine {machine.name}"
         media = list(self.host.api.hard_disks)
         for golden in self.host.golden.all():
-            with suppress(AccessDenied, InvalidObjectReference, ObjectNotFound):
+            # VirtualBox's server has crashed over a snapshot that somebody looked at while it was removed.
+            with (
+                suppress(AccessDenied, InvalidObjectReference, ObjectNotFound),
+                self.host.golden.lease(golden, Deadline(60)),
+            ):
                 attached = self.host.golden.snapshot(golden).machine.medium_attachments
                 media += [entry.medium for entry in attached if entry.medium is not None]
         for location in locations([child for medium in media for child in _descendants(medium)]):

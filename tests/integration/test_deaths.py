@@ -7,18 +7,21 @@ some of them, `make soak` all.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
 from fault_proxy import FaultProxy, after, before, cut, drop_after, drop_before, http_error, virtualbox_error
 from lives import Life, Stage, sample
 from machine_support import disk_of, sha256
+from own_rig import OwnRig, own_rig
 
 from pytest_vbox import places
-from pytest_vbox.machines import VirtualBoxHost
-from pytest_vbox.models import Image
+from pytest_vbox.hosts import connect_host
 from pytest_vbox.ownership.ledger import run_folder
+from pytest_vbox.settings import load
 
+pytestmark = pytest.mark.skipif("PYTEST_VBOX_RIG" not in os.environ, reason="needs a VirtualBox of its own")
 #: How many steps of each life the quick tests try.
 _QUICK = {"cold": 8, "fork": 8, "reset": 5, "park": 5}
 _LIVES = [
@@ -30,18 +33,27 @@ _PATIENCE = 100.0
 Record = Callable[[str, object], None]
 
 
+@pytest.fixture(scope="module")
+def rig() -> Iterator[OwnRig]:
+    """A VirtualBox of their own: what dies in the middle may take others' machines with it."""
+    with own_rig("lives") as rig:
+        yield rig
+
+
 @pytest.fixture
-def stage(vbox_host: VirtualBoxHost) -> Iterator[Stage]:
-    """Lives are led on the same VirtualBox, through a proxy."""
-    with FaultProxy(vbox_host.url) as proxy:
-        yield Stage(proxy, vbox_host)
+def stage(rig: OwnRig) -> Iterator[Stage]:
+    """Lives are led there, through a proxy."""
+    settings = load(environ={**os.environ, **rig.environ})
+    with connect_host(settings, clean_up=False) as host, FaultProxy(host.url) as proxy:
+        yield Stage(proxy, host, rig.environ)
 
 
 @pytest.fixture(autouse=True)
-def _base_is_untouched(tiny: Image) -> Iterator[None]:
-    digest = sha256(disk_of(tiny))
+def _base_is_untouched(stage: Stage) -> Iterator[None]:
+    base = disk_of(stage.host.catalogue.images["tiny"])
+    digest = sha256(base)
     yield
-    assert sha256(disk_of(tiny)) == digest
+    assert sha256(base) == digest
 
 
 def _check(stage: Stage, life: Life, what: str) -> list[str]:
@@ -143,6 +155,8 @@ def _end_session(stage: Stage, life: Life) -> None:
         stage.host.session.end_other(str(json.loads(file.read_text(encoding="utf-8"))["session"]))
 
 
+# Not among the quick ones: over it, VirtualBox's own server may crash.
+@pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("life", "most"), _LIVES)
 def test_a_web_session_that_ends_at_any_call_is_renewed_or_an_error_of_ours_and_leaves_nothing(

@@ -448,3 +448,36 @@ def test_a_machine_boots_from_a_compressed_download_whose_sum_is_in_a_list(
     assert vbox_host.library.find(vbox_host.catalogue.images["fetched"]) == stored
     assert [golden.image for golden in vbox_host.golden.remove_of(stored.disk)] == [vm.image]
     vbox_host.library.remove(stored)
+
+
+SETTINGS = """<vbox:Machine xmlns:vbox="http://www.virtualbox.org/ovf/machine" ovf:required="false"
+ version="1.15-linux" uuid="{{c58bd13a-01d9-4045-a472-ae18650a2f94}}" name="small" OSType="Linux26_64"
+ snapshotFolder="Snapshots" stateFile="{precious}" lastStateChange="2020-01-01T00:00:00Z">
+ <ovf:Info>Settings</ovf:Info>
+ <MediaRegistry><HardDisks><HardDisk uuid="{{18bf3a2a-c501-4e38-81b2-fdff20b0beb4}}" location="{disk}"
+ format="VDI" type="Normal"/></HardDisks></MediaRegistry>
+ <Hardware><CPU count="1"/><Memory RAMSize="512"/><BIOS><IOAPIC enabled="true"/></BIOS></Hardware>
+ <StorageControllers><StorageController name="IDE" type="PIIX4" PortCount="2" useHostIOCache="true"
+ Bootable="true"><AttachedDevice type="HardDisk" port="0" device="0">
+ <Image uuid="{{28bf3a2a-c501-4e38-81b2-fdff20b0beb4}}"/></AttachedDevice></StorageController>
+ </StorageControllers></vbox:Machine></VirtualSystem>"""
+
+
+def test_an_appliance_neither_deletes_a_file_of_the_users_nor_registers_a_disk_of_theirs(
+    vbox_host: VirtualBoxHost,
+    library: Library,
+    file_of: Callable[[str], Path],
+    made: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    ovf, disk, precious = file_of("ovf"), made("VDI", "theirs.vdi"), tmp_path / "thesis.sav"
+    precious.write_bytes(b"years of work")
+    settings = SETTINGS.format(precious=precious, disk=disk)
+    number = 'xmlns:vbox="http://www.virtualbox.org/ovf/machine" vbox:uuid="28bf3a2a-c501-4e38-81b2-fdff20b0beb4"'
+    text = ovf.read_text().replace("</VirtualSystem>", settings).replace("<Disk ", f"<Disk {number} ")
+    ovf.write_text(text)
+    stored = library.usable(Image(disk=ovf))
+    assert stored.disk.is_file()
+    assert precious.read_bytes() == b"years of work"
+    assert str(disk) not in locations(vbox_host.api.hard_disks)
+    assert not [name for name in names_of_ours(vbox_host) if name.startswith("pytest-vbox import")]

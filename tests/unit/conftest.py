@@ -7,9 +7,24 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from unit.kit.descriptions import NEWEST
 from unit.kit.service import FakeService
+
+# The same few examples in every run. Many, and others each time: `make fuzz`, or --hypothesis-profile=fuzz.
+settings.register_profile(
+    "quick",
+    max_examples=25,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile(
+    "fuzz", max_examples=5000, derandomize=False, deadline=None, suppress_health_check=list(HealthCheck)
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
 @pytest.fixture(autouse=True, scope="session")

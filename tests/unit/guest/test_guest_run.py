@@ -23,7 +23,8 @@ from pytest_vbox.guest import (
     run,
 )
 from pytest_vbox.guest import output as output_module
-from pytest_vbox.guest.output import Output
+from pytest_vbox.guest.output import ErrorStream, Output
+from pytest_vbox.guest.script import compose
 
 from .server import PASSWORD, USER, Behaviour, GuestServer
 
@@ -192,6 +193,16 @@ def test_a_stream_of_exactly_the_limit_is_whole() -> None:
     stream = Output(limit=10)
     stream.add(b"0123456789")
     assert stream.text == "0123456789"
+
+
+def test_what_a_command_writes_is_not_taken_for_sudos_prompt() -> None:
+    script = compose("true", sudo=True, sudo_asks=True)
+    asked, written = script.prompt + b"\n" + script.mark, b"so " + script.prompt
+    for pieces in ([asked + written], [asked, written], [bytes([byte]) for byte in asked + written]):
+        stream = ErrorStream(script)
+        for piece in pieces:
+            stream.add(piece)
+        assert (stream.started, stream.prompts, stream.text) == (True, 1, written.decode())
 
 
 def test_timeout_kills_everything_the_command_started(

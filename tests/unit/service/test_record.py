@@ -78,6 +78,10 @@ def test_the_password_is_not_shown(record: Record) -> None:
         lambda text: json.dumps(json.loads(text) | {"keeper": {"pid": "one", "started": 1}}),
         lambda text: json.dumps(json.loads(text) | {"service": {"pid": 1}}),
         lambda text: json.dumps(json.loads(text) | {"service": 7}),
+        lambda text: json.dumps(json.loads(text) | {"keeper": {"pid": float("inf"), "started": 1}}),
+        lambda text: json.dumps(json.loads(text) | {"keeper": {"pid": 10**4000, "started": 10**4000}}),
+        lambda text: json.dumps(json.loads(text) | {"user": None}),
+        lambda _: "[" * 100_000,
     ],
 )
 def test_a_record_that_makes_no_sense_is_none(

@@ -209,6 +209,35 @@ def test_another_web_server_is_neither_a_refused_logon_nor_a_virtualbox(
     assert garbage.body == "" or garbage.body not in str(caught.value)
 
 
+_SOAP = '<e:Envelope xmlns:e="http://schemas.xmlsoap.org/soap/envelope/"><e:Body>{}</e:Body></e:Envelope>'
+_FAULT = (
+    "<e:Fault><faultcode>e:Client</faultcode><faultstring>no</faultstring><detail>"
+    '<v:RuntimeFault xmlns:v="http://www.virtualbox.org/"><resultCode>{}</resultCode></v:RuntimeFault></detail></e:Fault>'
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("text/xml", _SOAP.format("")),
+        ("text/xml", _SOAP.format("<e:Fault/>")),
+        ("text/xml", _SOAP.format("<!-- nothing -->")),
+        ("text/xml", '<e:Envelope xmlns:e="http://schemas.xmlsoap.org/soap/envelope/"/>'),
+        ("text/xml", _SOAP.format(_FAULT.format("much"))),
+        ("text/xml", _SOAP.format(_FAULT.format("9" * 5000))),
+        ("multipart/related; boundary=a", "--a\r\nnothing\r\n--a--"),
+        ("multipart/related", "--a\r\n\r\n--a--"),
+    ],
+)
+@pytest.mark.parametrize("status", [200, 500])
+def test_an_answer_that_zeep_trips_over_is_an_error_of_ours(
+    service: FakeService, machine: Machine, kind: str, body: str, status: int
+) -> None:
+    service.answer("IMachine_getName", Garbage(status, body, kind))
+    with pytest.raises(VirtualBoxError):
+        _ = machine.name
+
+
 def test_a_dropped_connection_says_so(service: FakeService, machine: Machine) -> None:
     service.answer("IMachine_getName", HangUp())
     with pytest.raises(ServiceUnavailable, match="does not answer: it closed the connection"):

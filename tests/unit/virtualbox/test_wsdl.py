@@ -8,12 +8,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import pytest
 import zeep
 
+from pytest_vbox.virtualbox.api import Api
+from pytest_vbox.virtualbox.errors import ServiceUnavailable
+from pytest_vbox.virtualbox.wire import Wire
 from pytest_vbox.virtualbox.wsdl import WsdlCache, WsdlError, distil, parse, wanted_operations
 from unit.kit.descriptions import NEWEST, VERSIONS, description
 
@@ -128,6 +132,51 @@ def test_a_doctype_does_not_make_the_parser_load_anything() -> None:
     wsdl = b'<!DOCTYPE d SYSTEM "http://127.0.0.1:1/x.dtd">' + HEAD.format(OURS, "").encode()
     with pytest.raises(WsdlError, match="document type"):
         parse(wsdl)
+
+
+_TYPES: Final = '<wsdl:types><xsd:schema targetNamespace="urn:x">{}</xsd:schema></wsdl:types>'
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        '<wsdl:import namespace="urn:x" location="{}"/>',
+        _TYPES.format('<xsd:import namespace="urn:y" schemaLocation="{}"/>'),
+        _TYPES.format('<xsd:include schemaLocation="{}"/>'),
+    ],
+)
+def test_documents_that_a_description_refers_to_are_not_fetched(tmp_path: Path, reference: str) -> None:
+    # Were it read, it would do: it is an empty schema.
+    secret = tmp_path / "secret.xsd"
+    secret.write_text('<schema xmlns="http://www.w3.org/2001/XMLSchema" targetNamespace="urn:y"/>')
+    text = description().wsdl().decode().replace("<wsdl:types>", f"{reference.format(secret)}<wsdl:types>", 1)
+    distilled = distil(text.encode(), wanted_operations())
+    for data in (text.encode(), distilled):
+        if b"secret.xsd" in data:
+            with pytest.raises(ServiceUnavailable, match=r"cannot be used: .*it includes '.*secret.xsd'"):
+                Api(Wire("http://127.0.0.1:1"), data)
+    Api(Wire("http://127.0.0.1:1"), re.sub(rb"<wsdl:import[^>]*>", b"", distilled))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('name="vboxBinding"', 'name="other"'),
+        ('type="xsd:string"', 'type="xsd:nothing"'),
+        ('element="vbox:', 'element="nothing:'),
+        ("<xsd:sequence>", "<xsd:sequence><xsd:any processContents='x'/><xsd:group ref='nothing'/>"),
+        ('base="xsd:string"', 'base="nothing"'),
+        ("soap:binding style", "soap:nothing style"),
+    ],
+)
+def test_a_description_that_zeep_trips_over_is_said_to_be_that(old: str, new: str) -> None:
+    text = description().wsdl().decode()
+    assert old in text
+    data = distil(text.replace(old, new).encode(), [NAME])
+    # Some of it zeep passes over.
+    with suppress(ServiceUnavailable):
+        api = Api(Wire("http://127.0.0.1:1"), data)
+        assert api.parameters(NAME) is None or "_this" in str(api.parameters(NAME))
 
 
 # The cache
