@@ -37,7 +37,16 @@ _NEVER: Final = frozenset({"socket.connect", "socket.getaddrinfo", "os.system", 
 _PYTHON: Final = {sys.prefix, sys.base_prefix, str(Path(__file__).parents[2]), *filter(None, sys.path)}
 _READABLE: Final = (
     *{str(Path(place).resolve()) for place in _PYTHON},
-    *("/usr/", "/lib", "/proc/", "/dev/null", "/dev/urandom", "/etc/localtime", "/etc/mime.types"),
+    *(
+        "/usr/",
+        "/lib",
+        "/proc/",
+        "/dev/null",
+        "/dev/urandom",
+        "/etc/localtime",
+        "/etc/mime.types",
+        "/etc/machine-id",
+    ),
 )
 
 
