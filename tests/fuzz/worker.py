@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import logging
 import random
 import signal
 import sys
@@ -36,6 +37,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--input", type=Path)
     given = parser.parse_args()
+    logging.disable(logging.CRITICAL)  # it would say something of each input
     folder = given.folder.absolute()
     if given.input is not None:
         _run_once(load(given.target), given.input.read_bytes())

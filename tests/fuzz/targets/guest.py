@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
@@ -26,8 +25,6 @@ WORDS = [
         b"\x1b[2J",
     ),
 ]
-
-logging.getLogger("pytest_vbox").setLevel(logging.CRITICAL + 1)
 
 
 def seeds() -> Iterator[bytes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cache
@@ -37,8 +36,6 @@ _KINDS = (
     "",
     "text/xml; charset=x",
 )
-
-logging.getLogger("zeep").setLevel(logging.CRITICAL)
 
 
 class _Answers(requests.Session):

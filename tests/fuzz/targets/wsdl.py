@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib import resources
@@ -20,8 +19,6 @@ WORDS = [
     *(b"<!ENTITY b SYSTEM 'file:///etc/passwd'>", b'type="vbox:', b'base="vbox:', b'name="', b'type="xsd:int"'),
     *(b"IVirtualBox_getVersion", b"IWebsessionManager_logon", b"RequestMsg", b"Response", b"<!--", b"-->"),
 ]
-
-logging.getLogger("zeep").setLevel(logging.CRITICAL)
 
 
 def seeds() -> Iterator[bytes]:
