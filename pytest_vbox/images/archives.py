@@ -18,6 +18,7 @@ from pytest_vbox.images.report import Report
 MAX_FILES: Final = 1000
 _CHUNK: Final = 1024**2
 _LONGEST: Final = 200
+_DEEPEST: Final = 32
 #: Bytes of all headers of one member, with the map of its holes.
 _LONGEST_HEADER: Final = 256 * 1024
 #: A long name, a long target of a link, attributes of its own and for all that follow: few have more than two.
@@ -173,6 +174,8 @@ def _place(source: Path, folder: Path, member: tarfile.TarInfo) -> Path:
     parts = _parts(member.name)
     if not parts or member.name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0] or "\0" in member.name:
         raise ImageError(f"{source.name} holds {shown}, which leads out of the archive; refused")
+    if len(parts) > _DEEPEST:  # each costs a folder, and taking them away a level of recursion
+        raise ImageError(f"{source.name} holds {shown}, in more than {_DEEPEST} folders; refused")
     path = folder.joinpath(*parts)
     if member.isreg() and path.exists():
         raise ImageError(f"{source.name} holds {shown} twice; refused")

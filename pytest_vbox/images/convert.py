@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import uuid
@@ -315,17 +316,21 @@ def _by_qemu(source: Path, form: DiskFormat, target: Path, error: VirtualBoxErro
             f"VirtualBox cannot read {source.name}: {error.text}\nInstall qemu-img (Debian: qemu-utils), which is "
             f"tried then, or convert it elsewhere: qemu-img convert -O vdi {source.name} image.vdi"
         ) from error
-    # Named, so that qemu-img does not take it for something that was not looked at.
-    known_as = "vpc" if form is DiskFormat.VHD else str(form)
-    done = subprocess.run(
-        [tool, "convert", "-f", known_as, "-O", "vdi", "--", str(source.absolute()), str(target)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=_PATIENCE,
-    )
-    if done.returncode:
+    command = [tool, "convert", "-O", "vdi", "--", qemu_source(source, form), str(target)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_PATIENCE)
+        failed = done.stderr.strip()[-500:] if done.returncode else None
+    except (OSError, subprocess.TimeoutExpired) as problem:
+        failed = str(problem)
+    if failed is not None:
         target.unlink(missing_ok=True)
         raise ImageError(
-            f"neither VirtualBox nor qemu-img can read {source.name}: {error.text}; {done.stderr.strip()[-500:]}"
+            f"neither VirtualBox nor qemu-img can read {source.name}: {error.text}; {failed}"
         ) from error
+
+
+def qemu_source(source: Path, form: DiskFormat) -> str:
+    """A disk as qemu-img is to open it: as what was looked at, and without a parent that it may name."""
+    known_as = "vpc" if form is DiskFormat.VHD else str(form)
+    file = {"driver": "file", "filename": str(source.absolute())}
+    return "json:" + json.dumps({"driver": known_as, "backing": None, "file": file})

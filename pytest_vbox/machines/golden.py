@@ -84,7 +84,7 @@ def is_stale(golden: Golden) -> bool:
     path, state = golden.base
     try:
         return state_of(Path(path)) != state
-    except OSError:
+    except (OSError, ValueError):  # no path has a NUL in it
         return True
 
 

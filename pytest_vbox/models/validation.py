@@ -139,6 +139,7 @@ _MESSAGES: Mapping[str, _Say] = {
     "bool_type": _BOOLEAN,
     "bool_parsing": _BOOLEAN,
     "string_type": _text,
+    "string_unicode": lambda *_: "must be text; half of a surrogate pair is none",
     "path_type": lambda *_: "must be the path of a file",
     "string_too_short": lambda *_: "must not be empty",
     "string_too_long": lambda ctx, _: f"must not be longer than {ctx['max_length']} characters",

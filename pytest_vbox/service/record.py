@@ -19,6 +19,7 @@ from pytest_vbox.deadline import Deadline
 from pytest_vbox.ownership import held
 
 _NAME: Final = "service.json"
+_HIGHEST_PID: Final = 2**31 - 1  # what the system's own calls take
 # Seconds; nobody sweeps for longer than a moment.
 _PATIENCE: Final = 60.0
 
@@ -121,7 +122,10 @@ def _sweeping(state: Path) -> Iterator[Path]:
 
 
 def _process(document: Mapping[str, float]) -> Process:
-    return Process(int(document["pid"]), float(document["started"]))
+    pid = int(document["pid"])
+    if not 0 < pid <= _HIGHEST_PID:
+        raise ValueError(f"{pid} is no process")
+    return Process(pid, float(document["started"]))
 
 
 def _text(value: object) -> str:

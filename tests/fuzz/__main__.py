@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -128,9 +129,18 @@ def _worker(
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_VBOX_", "XDG_"))}
     environment = kept | {"PYTHONPATH": os.pathsep.join([str(_REPOSITORY), str(_REPOSITORY / "tests")])}
     command = [sys.executable, "-m", "tests.fuzz.worker", name, str((folder / name).absolute()), *options]
-    return subprocess.run(
-        command, cwd=_REPOSITORY, env=environment, stdout=log, stderr=log, check=False, timeout=timeout
-    )
+    memory = Path("/dev/shm")
+    # Of this process, since libFuzzer ends its own without a farewell.
+    with tempfile.TemporaryDirectory(prefix="fuzz-", dir=memory if memory.is_dir() else None) as scratch:
+        return subprocess.run(
+            [*command, "--scratch", scratch],
+            cwd=_REPOSITORY,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            check=False,
+            timeout=timeout,
+        )
 
 
 def _findings(folder: Path) -> list[Path]:

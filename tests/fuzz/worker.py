@@ -38,22 +38,24 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--input", type=Path)
+    parser.add_argument("--scratch", type=Path, required=True)
     given = parser.parse_args()
+    logging.disable(logging.CRITICAL)  # it would say something of each input
     folder = given.folder.absolute()
     if given.input is not None:
-        _run_once(load(given.target), given.input.read_bytes())
+        _run_once(load(given.target), given.input.read_bytes(), given.scratch)
         return
     try:
         import atheris
     except ImportError:
         atheris = None
     if atheris is None:
-        _by_dice(load(given.target), folder, given.seconds)
+        _by_dice(load(given.target), folder, given.seconds, given.scratch)
         return
     with atheris.instrument_imports(include=list(_LIBRARIES), enable_loader_override=False):
         target = load(given.target)
     _save_seeds(target, folder)
-    guard = Guard(target.run, programs=getattr(target, "PROGRAMS", False))
+    guard = _guard(target, given.scratch)
     atheris.Setup([sys.argv[0], *_options(target, folder, given.seconds)], guard)
     atheris.Fuzz()
 
@@ -86,11 +88,15 @@ def _save_seeds(target: Target, folder: Path) -> list[bytes]:
     return seeds
 
 
-def _by_dice(target: Target, folder: Path, seconds: float) -> None:
+def _guard(target: Target, scratch: Path) -> Guard:
+    return Guard(target.run, scratch, programs=getattr(target, "PROGRAMS", False))
+
+
+def _by_dice(target: Target, folder: Path, seconds: float, scratch: Path) -> None:
     seeds = _save_seeds(target, folder)
     # Not kept: what it would find again is in the saved input.
     dice = random.Random()
-    guard = Guard(target.run, programs=getattr(target, "PROGRAMS", False))
+    guard = _guard(target, scratch)
     end, told, count = time.monotonic() + seconds, time.monotonic(), 0
     known = words(target)
     while time.monotonic() < end:
@@ -103,17 +109,15 @@ def _by_dice(target: Target, folder: Path, seconds: float) -> None:
             kept = folder / f"crash-{hashlib.sha256(data).hexdigest()[:40]}"
             kept.write_bytes(data)
             sys.stderr.write(f"stat::number_of_executed_units: {count}\n")
-            guard.close()
             sys.exit(77)
         if time.monotonic() - told > _REPORT_SECONDS:
             told = time.monotonic()
             sys.stderr.write(f"#{count} pulse\n")
-    guard.close()
     sys.stderr.write(f"stat::number_of_executed_units: {count}\n")
 
 
-def _run_once(target: Target, data: bytes) -> None:
-    guard = Guard(target.run, programs=getattr(target, "PROGRAMS", False))
+def _run_once(target: Target, data: bytes, scratch: Path) -> None:
+    guard = _guard(target, scratch)
     started = time.process_time()
     try:
         _bounded(guard, data)
@@ -121,8 +125,7 @@ def _run_once(target: Target, data: bytes) -> None:
         traceback.print_exc()
         sys.exit(77)
     finally:
-        guard.close()
-    sys.stderr.write(f"fine, {time.process_time() - started:.3f} s (at most {MAX_SECONDS:.0f})\n")
+        sys.stderr.write(f"fine, {time.process_time() - started:.3f} s (at most {MAX_SECONDS:.0f})\n")
 
 
 def _bounded(guard: Guard, data: bytes) -> None:

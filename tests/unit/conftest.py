@@ -15,7 +15,7 @@ from unit.kit.service import FakeService
 # The same few examples in every run. Many, and others each time: `make fuzz`, or --hypothesis-profile=fuzz.
 settings.register_profile(
     "quick",
-    max_examples=25,
+    max_examples=20,
     derandomize=True,
     database=None,
     deadline=None,

@@ -44,6 +44,7 @@ def run(data: bytes, folder: Path) -> None:
         check_harmless(disk)
     except ImageError:
         return
+    # Less careful than we are, so that it is seen what is let through.
     known_as = "vpc" if found is DiskFormat.VHD else str(found)
     _bounded([_TOOL, "convert", "-f", known_as, "-O", "raw", "--", str(disk), str(result)])
     if result.exists():

@@ -105,6 +105,13 @@ def test_what_tarfile_itself_trips_over_is_broken(tmp_path: Path, data: bytes) -
     assert _is_tar(file) in {True, False}
 
 
+def test_folders_are_not_nested_without_end(tmp_path: Path) -> None:
+    # Some 1000 of them could not be taken away again.
+    said = attributes(path="a/" * 1500 + "b")
+    assert "in more than 32 folders; refused" in refused(tmp_path, pax(said))
+    assert list((tmp_path / "inside").iterdir()) == []
+
+
 def test_an_archive_with_long_names_and_attributes_is_fine(tmp_path: Path) -> None:
     names = ["a" * 200 + "/" + "b" * 200, "ü" * 50, "plain"]
     for number, form in enumerate((tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)):

@@ -13,7 +13,9 @@ from fuzz.builders import BLOCK, descriptor, header, sparse
 
 from pytest_vbox.images import ImageError
 from pytest_vbox.images.appliances import without_settings
+from pytest_vbox.images.convert import qemu_source
 from pytest_vbox.images.harmless import check_appliance, check_harmless, check_whole
+from pytest_vbox.models import DiskFormat
 
 OWN = descriptor('RW 128 SPARSE "disk.vmdk"')
 ELSEWHERE = descriptor('RW 128 FLAT "../secret" 0', kind="monolithicFlat")
@@ -57,6 +59,25 @@ def test_qemu_does_read_that_parent(tmp_path: Path) -> None:
     assert b"never be seen" in (tmp_path / "out").read_bytes()
     with pytest.raises(ImageError, match="is a difference to another disk"):
         check_harmless(path)
+    # And it is not told to open any parent.
+    source = qemu_source(path, DiskFormat.VMDK)
+    subprocess.run([tool, "convert", "-O", "raw", "--", source, tmp_path / "out"], check=True)
+    assert b"never be seen" not in (tmp_path / "out").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "form", [DiskFormat.VMDK, DiskFormat.VHD, DiskFormat.QCOW2, DiskFormat.VHDX, DiskFormat.VDI]
+)
+def test_qemu_reads_whole_disks_as_it_is_told_to_open_them(tmp_path: Path, form: DiskFormat) -> None:
+    tool = shutil.which("qemu-img")
+    if tool is None:
+        pytest.skip("qemu-img is not installed")
+    raw, file, out = tmp_path / "raw", tmp_path / f"a: ü,'\"{{}}.{form}", tmp_path / "out"
+    raw.write_bytes(b"content" * 2**16)
+    known_as = "vpc" if form is DiskFormat.VHD else str(form)
+    subprocess.run([tool, "convert", "-f", "raw", "-O", known_as, raw, f"file:{file}"], check=True)
+    subprocess.run([tool, "convert", "-O", "raw", "--", qemu_source(file, form), out], check=True)
+    assert out.read_bytes().startswith(raw.read_bytes())
 
 
 def test_an_empty_parent_is_none(tmp_path: Path) -> None:

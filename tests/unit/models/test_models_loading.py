@@ -274,3 +274,9 @@ def test_long_and_odd_text_does_not_blow_up_a_message(tmp_path: Path) -> None:
     (complaint,) = complaints_of(tmp_path, f'hardware: {{a: {{"{key}": 1}}}}')
     assert complaint.isprintable()
     assert len(complaint) < 500
+
+
+def test_half_of_a_surrogate_pair_is_no_text(tmp_path: Path) -> None:
+    text = 'images: {a: {disk: x.vdi, description: "\\udcff"}}'
+    message = "1: images.a.description: must be text; half of a surrogate pair is none"
+    assert complaints_of(tmp_path, text) == [message]

@@ -6,7 +6,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pytest_vbox.models import Catalogue, Hardware
@@ -69,7 +69,6 @@ def _survives(data: bytes) -> None:
         assert len(str(error).splitlines()) == len(error.problems) + (len(error.problems) > 1)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.text())
 @example("images: {a: {disk: '\x85'}}")
 @example("\u2028: \u2029")
@@ -77,13 +76,11 @@ def test_any_text_loads_or_is_a_model_error(text: str) -> None:
     _survives(text.encode("utf-8", "surrogatepass"))
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.binary())
 def test_any_bytes_load_or_are_a_model_error(data: bytes) -> None:
     _survives(data)
 
 
-@settings(max_examples=120, deadline=None)
 @given(_yaml_like)
 def test_anything_like_yaml_loads_or_is_a_model_error(text: str) -> None:
     _survives(text.encode())
@@ -98,7 +95,6 @@ _json = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.sampled_from(sorted(Hardware.model_fields)), _json)
 def test_any_value_of_any_key_loads_or_is_a_model_error(key: str, value: object) -> None:
     _survives(json.dumps({"hardware": {"x": {key: value}}}).encode())
@@ -119,7 +115,6 @@ def _model(keys: dict[str, object]) -> Hardware:
     return Hardware.model_validate(kept)
 
 
-@settings(max_examples=40, deadline=None)
 @given(_keys, _keys, _keys)
 def test_extends_merges_as_the_rule_says(a: dict[str, object], b: dict[str, object], c: dict[str, object]) -> None:
     entries = {"c": {"extends": "b", **c}, "a": a, "b": {"extends": "a", **b}}
@@ -130,7 +125,6 @@ def test_extends_merges_as_the_rule_says(a: dict[str, object], b: dict[str, obje
     assert profiles["c"] == _model(_merged(a, _merged(b, c)))
 
 
-@settings(max_examples=40, deadline=None)
 @given(_keys, _keys, _keys)
 def test_a_machine_merges_as_the_rule_says(
     profile: dict[str, object], image: dict[str, object], override: dict[str, object]

@@ -12,7 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pytest_vbox.images.checksums import sum_for
-from pytest_vbox.machines.golden import Golden
+from pytest_vbox.machines.golden import Golden, is_stale
 from pytest_vbox.ownership import Entry, Ledger, abandoned
 from pytest_vbox.ownership.counting import Count, Limits, Part, Slot, Ticket
 from pytest_vbox.records import Record as Answer
@@ -91,11 +91,15 @@ def test_a_golden_machine_with_a_field_of_another_type_is_none(golden: Golden, d
     assert Golden.parse(json.dumps(document)) is None
 
 
+def test_a_golden_machine_of_a_disk_that_no_path_leads_to_is_stale() -> None:
+    assert is_stale(Golden("i", "n", "k", "s", "a", "small", "7.2", ("/a\0b", "1"), "host key"))
+
+
 @given(
     port=st.integers(0, 65_535),
     user=_text,
     password=_text,
-    pid=_number,
+    pid=st.integers(1, 2**31 - 1),
     started=_seconds.map(lambda s: round(s, 3)),
 )
 def test_the_service_is_read_as_it_was_written(

@@ -80,6 +80,8 @@ def test_the_password_is_not_shown(record: Record) -> None:
         lambda text: json.dumps(json.loads(text) | {"service": 7}),
         lambda text: json.dumps(json.loads(text) | {"keeper": {"pid": float("inf"), "started": 1}}),
         lambda text: json.dumps(json.loads(text) | {"keeper": {"pid": 10**4000, "started": 10**4000}}),
+        lambda text: json.dumps(json.loads(text) | {"keeper": {"pid": -1, "started": 1}}),
+        lambda text: json.dumps(json.loads(text) | {"keeper": {"pid": 2**40, "started": 1}}),
         lambda text: json.dumps(json.loads(text) | {"user": None}),
         lambda _: "[" * 100_000,
     ],
