@@ -18,6 +18,7 @@ from pytest_vbox.guest.connection import Connection
 from pytest_vbox.guest.errors import CloudInitFailed, GuestError, WaitTimeout, excerpt
 from pytest_vbox.guest.readiness import Check
 from pytest_vbox.guest.run import run
+from pytest_vbox.printable import short
 
 logger = logging.getLogger(__name__)
 
@@ -100,8 +101,8 @@ def _documents(text: str) -> list[Mapping[str, Any]]:
     while text := text.lstrip():
         try:
             document, end = decoder.raw_decode(text)
-        except ValueError:
-            break
+        except (ValueError, RecursionError):
+            break  # the latter where somebody nests brackets to annoy
         if isinstance(document, dict) and isinstance(document.get("v1"), dict):
             found.append(document["v1"])
         text = text[end:]
@@ -110,15 +111,19 @@ def _documents(text: str) -> list[Mapping[str, Any]]:
 
 def _errors(report: Mapping[str, Any]) -> list[str]:
     """The errors of a result, or of all stages of a status."""
-    return [str(error) for part in _parts(report) for error in part.get("errors") or []]
+    return [str(error) for part in _parts(report) for error in _listed(part.get("errors"))]
 
 
 def _warn(reports: list[Mapping[str, Any]]) -> None:
     for part in (part for report in reports for part in _parts(report)):
         recovered = part.get("recoverable_errors")
         if recovered and isinstance(recovered, dict):
-            said = "; ".join(f"{level}: {text}" for level, texts in recovered.items() for text in texts)
-            logger.warning("cloud-init is done, but had something to complain of: %s", said)
+            said = "; ".join(f"{level}: {text}" for level, texts in recovered.items() for text in _listed(texts))
+            logger.warning("cloud-init is done, but had something to complain of: %s", short(said))
+
+
+def _listed(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
 
 
 def _parts(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -153,7 +153,7 @@ class GuestTransport(paramiko.Transport):
 def _bounded(read_all: Callable[..., bytes]) -> Callable[..., bytes]:
     """paramiko's reading of a packet, of a size that the guest named."""
 
-    def read(size: int, check_rekey: bool = False) -> bytes:  # noqa: FBT001, FBT002 - as paramiko calls it
+    def read(size: int, check_rekey: bool = False) -> bytes:
         if size > _LARGEST_PACKET:
             raise paramiko.SSHException(f"the server announced a packet of {size} bytes, or speaks no SSH")
         return read_all(size, check_rekey)
