@@ -18,7 +18,6 @@ from pytest_vbox.guest.connection import Connection
 from pytest_vbox.guest.errors import CloudInitFailed, GuestError, WaitTimeout, excerpt
 from pytest_vbox.guest.readiness import Check
 from pytest_vbox.guest.run import run
-from pytest_vbox.printable import short
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +101,7 @@ def _documents(text: str) -> list[Mapping[str, Any]]:
         try:
             document, end = decoder.raw_decode(text)
         except (ValueError, RecursionError):
-            break  # the latter where somebody nests brackets to annoy
+            break
         if isinstance(document, dict) and isinstance(document.get("v1"), dict):
             found.append(document["v1"])
         text = text[end:]
@@ -119,11 +118,12 @@ def _warn(reports: list[Mapping[str, Any]]) -> None:
         recovered = part.get("recoverable_errors")
         if recovered and isinstance(recovered, dict):
             said = "; ".join(f"{level}: {text}" for level, texts in recovered.items() for text in _listed(texts))
-            logger.warning("cloud-init is done, but had something to complain of: %s", short(said))
+            logger.warning("cloud-init is done, but had something to complain of: %s", said)
 
 
 def _listed(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
+    """A list, as cloud-init has them; of anything else that a guest says, one of that."""
+    return value if isinstance(value, list) else [value] if value else []
 
 
 def _parts(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
