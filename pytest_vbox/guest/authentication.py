@@ -113,7 +113,10 @@ class Authentication(AuthStrategy):
                 )
         if "publickey" in self._tried:
             account = "the account" if "password" in self._tried else "the key or the account"
-            return f"is the key's public half in ~{self._login.user}/.ssh/authorized_keys, and {account} right?"
+            return (
+                f"is the key's public half in ~{self._login.user}/.ssh/authorized_keys, and {account} right? Some "
+                "servers also refuse an account whose shell is missing or not in /etc/shells"
+            )
         if "publickey" in self._allowed and not {"password", "keyboard-interactive"} & set(self._allowed):
             return "the server takes keys only: give the login a private key"
         if self._login.user == "root":

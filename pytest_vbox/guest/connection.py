@@ -53,6 +53,8 @@ class Connection:
         """Who is logged in."""
         self.host_key = host_key
         """The key the guest showed, as ``type base64``: what to pin at the next connection."""
+        self.runs_commands = False
+        """Whether the login's shell has been seen to run a command."""
         self.sftp_lock = threading.RLock()
         """Held during a copy: paramiko's SFTP client is not made for two threads at once."""
         self._sftp: paramiko.SFTPClient | None = None

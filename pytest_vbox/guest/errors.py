@@ -293,15 +293,23 @@ class CommandTimeout(GuestError, subprocess.TimeoutExpired):
         stdout: What it had written by then.
         stderr: The same for its error stream.
         note: What became of the remote processes.
+        unheard: Seconds since the guest last sent anything at all.
     """
 
     def __init__(
-        self, command: str | Sequence[str], timeout: float, *, stdout: str, stderr: str, note: str = ""
+        self,
+        command: str | Sequence[str],
+        timeout: float,
+        *,
+        stdout: str,
+        stderr: str,
+        note: str = "",
+        unheard: float = 0.0,
     ) -> None:
         # The base class declares bytes, but holds text as soon as text was asked for.
         fields: dict[str, Any] = {"output": stdout, "stderr": stderr}
         subprocess.TimeoutExpired.__init__(self, command, timeout, **fields)
-        self.note = note
+        self.note, self.unheard = note, unheard
 
     def __str__(self) -> str:
         text = f"command did not end in the guest within {self.timeout:g} s: {_shown_command(self.cmd)}"

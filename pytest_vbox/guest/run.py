@@ -19,6 +19,7 @@ from pytest_vbox.guest.output import ErrorStream, Output
 from pytest_vbox.guest.script import Script, compose, kill_script
 from pytest_vbox.guest.settle import Settling
 from pytest_vbox.guest.wire import PATIENCE
+from pytest_vbox.printable import short
 
 Command = str | Sequence[str | os.PathLike[str]]
 
@@ -94,6 +95,7 @@ def run(
             stdout=execution.stdout.text,
             stderr=execution.stderr.text,
             note=str(error),
+            unheard=execution.unheard,
         ) from None
     finally:
         execution.close()
@@ -294,10 +296,40 @@ def _result(execution: _Execution, command: Command, *, check: bool) -> subproce
         if execution.connection.alive:
             raise execution.lost("the SSH server closed the command's channel without an exit status")
         raise execution.lost("the guest hung up, or was gone, before the command ended")
-    if returncode != 0 and check:
-        hint = _hint(execution, returncode, stderr)
+    if returncode == 0:
+        execution.connection.runs_commands = True
+        return subprocess.CompletedProcess(_plain(command), returncode, stdout, stderr)
+    shell = _what_is_wrong_with_the_shell(execution)
+    if shell or check:
+        hint = shell or _hint(execution, returncode, stderr)
         raise CommandError(_plain(command), returncode, stdout=stdout, stderr=stderr, hint=hint)
     return subprocess.CompletedProcess(_plain(command), returncode, stdout, stderr)
+
+
+def _what_is_wrong_with_the_shell(execution: _Execution) -> str:
+    """Whether it was the user's shell that failed, and not the command; asked once, as it costs a command."""
+    connection, token = execution.connection, execution.script.token
+    if connection.runs_commands or (execution.script.sudo and execution.stderr.started):
+        return ""
+    question = _Execution(connection, Script(f"echo {token}", lead=b"", token=token, sudo=False), b"", None)
+    deadline = Deadline(_KILL_TIME)
+    try:
+        question.start(deadline)
+        if not question.pump(deadline):
+            return ""
+    except (GuestError, TimeoutError):
+        return ""  # something else is wrong, too
+    finally:
+        question.close()
+    if token in question.stdout.text:
+        connection.runs_commands = True
+        return ""
+    said = short(f"{question.stdout.text}{question.stderr.text}".strip(), 200)
+    return (
+        f"{connection.login.user}'s shell in the guest does not run commands: asked to echo a word, it answered "
+        f"{said or 'nothing'}. Look at the user's entry in /etc/passwd, and whether the SSH server forces another "
+        "command (ForceCommand, or command= in authorized_keys)"
+    )
 
 
 def _hint(execution: _Execution, returncode: int, stderr: str) -> str:

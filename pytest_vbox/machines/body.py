@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from pytest_vbox import guest
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.guest import Connection, Settling
-from pytest_vbox.machines import power
+from pytest_vbox.machines import diagnosis, power
 from pytest_vbox.machines.boot import Boot
 from pytest_vbox.machines.build import sign
 from pytest_vbox.machines.context import Context
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 # Seconds that the SSH handshake of a fork may take: it was quick when its origin was made.
 _FORK_PATIENCE: Final = 30.0
 _TIMES_SLOWER: Final = 20
+# Seconds from which on a guest that says nothing, while it is to be killed in, is worth a look.
+_SILENCE: Final = 5.0
+# Seconds in which a guest that ended its connections may switch itself off.
+_GOING_OFF: Final = 2.0
 
 
 class Built(NamedTuple):
@@ -103,6 +108,28 @@ class Body:
                 f"{self._plan.name} is not connected (it is {self.api.state}); start() it, or reconnect()"
             )
         return self._connection
+
+    @contextmanager
+    def _in_guest(self) -> Iterator[None]:
+        """Say, with an error that tells that the guest is gone or stands still, what the machine shows."""
+        __tracebackhide__ = True
+        try:
+            yield
+        except guest.ConnectionLost as error:
+            # One that switches itself off ends its connections before.
+            with suppress(VirtualBoxError):
+                self._context.session.wait_for_state(self.api, power.OFF, Deadline(_GOING_OFF))
+            error.add_note(self._shown())
+            raise
+        except guest.CommandTimeout as error:
+            if error.unheard > _SILENCE:
+                error.add_note(self._shown())
+            raise
+
+    def _shown(self) -> str:
+        local, booted_as = self._context.local, self._booted_as
+        shown = diagnosis.diagnose(self._context.session, self.api, local=local, booted_as=booted_as)
+        return f"What {self._plan.name} showed then:\n{shown.text()}"
 
     def _disconnect(self) -> None:
         if self._connection is not None:

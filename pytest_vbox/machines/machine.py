@@ -128,24 +128,27 @@ class Machine(Body):
         """
         __tracebackhide__ = True
         # Not after, but together with what has to be done first in a guest that was resumed.
-        return guest.run(
-            self._connected_as_it_is,
-            command,
-            check=check,
-            timeout=timeout,
-            sudo=sudo,
-            input=input,
-            env=env,
-            cwd=cwd,
-        )
+        with self._in_guest():
+            return guest.run(
+                self._connected_as_it_is,
+                command,
+                check=check,
+                timeout=timeout,
+                sudo=sudo,
+                input=input,
+                env=env,
+                cwd=cwd,
+            )
 
     def put(self, local: str | os.PathLike[str], remote: str) -> None:
         """Copy a file or a folder into the guest; into an existing folder it goes under its own name."""
-        guest.put(self._connected, local, remote)
+        with self._in_guest():
+            guest.put(self._connected, local, remote)
 
     def get(self, remote: str, local: str | os.PathLike[str]) -> None:
         """Copy a file or a folder out of the guest."""
-        guest.get(self._connected, remote, local)
+        with self._in_guest():
+            guest.get(self._connected, remote, local)
 
     def shell(self) -> int:
         """An interactive shell in the guest, on this process's terminal, until it ends. Returns its exit status.
@@ -165,7 +168,8 @@ class Machine(Body):
         Raises:
             WaitTimeout: It did not; says what was seen last.
         """
-        guest.wait_for(self._connected, condition, Deadline(timeout))
+        with self._in_guest():
+            guest.wait_for(self._connected, condition, Deadline(timeout))
 
     def reconnect(self, timeout: float | None = None) -> None:
         """Drop the SSH connection and make a new one, as soon as the guest lets us.
