@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -34,6 +35,21 @@ class OwnRig:
                 break
         text = Path(done.stdout.split()[-1]).read_text(encoding="utf-8")
         self.environ = dict(re.findall(r"^export (PYTEST_VBOX_\w+)=(.*)$", text, re.MULTILINE))
+        self.environ["PYTEST_VBOX_PROFILES"] = str(self._images_of_its_own())
+
+    def _images_of_its_own(self) -> Path:
+        """Copies of the images: VirtualBox changes a file's time, and golden machines of others hang on that."""
+        folder = Path(self.environ["PYTEST_VBOX_RIG"]) / "own-images"
+        if not folder.exists():
+            folder.mkdir()
+            for described in Path(self.environ["PYTEST_VBOX_PROFILES"]).glob("*.yaml"):
+                text = described.read_text(encoding="utf-8")
+                for disk in re.findall(r"disk: *[\"']?([^\s\"',}]+)", text):
+                    copy = folder / Path(disk).name
+                    shutil.copy(described.parent / disk, copy)
+                    text = text.replace(disk, str(copy))
+                (folder / described.name).write_text(text, encoding="utf-8")
+        return folder
 
     def down(self) -> None:
         """End it, and delete what it has."""
