@@ -107,7 +107,7 @@ class Connection:
             raise GuestError(f"the guest's SSH server refused a session: {error.text}; {hint}") from error
         except (paramiko.SSHException, EOFError, OSError) as error:
             if not transport.is_active():
-                raise ConnectionLost(f"no session could be opened ({_text(error)})") from error
+                raise ConnectionLost(f"no session could be opened ({transport.fault or _text(error)})") from error
             raise TimeoutError(f"the guest did not answer within {deadline.elapsed:.1f} s") from error
 
     @property

@@ -175,7 +175,7 @@ class _Execution:
             self._transport.send_signal(self.channel, name)
 
     def lost(self, how: str) -> ConnectionLost:
-        return ConnectionLost(how, stdout=self.stdout.text, stderr=self.stderr.text)
+        return ConnectionLost(self._transport.fault or how, stdout=self.stdout.text, stderr=self.stderr.text)
 
     def pump(self, deadline: Deadline) -> bool:
         """Move data until the command is over; whether it was over in time."""

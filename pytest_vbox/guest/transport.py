@@ -65,17 +65,19 @@ class GuestTransport(paramiko.Transport):
         self.exit_signals: dict[int, str] = {}
         #: What the server said when it disconnected.
         self.farewell = ""
+        #: Why the connection was ended from here, if what the server sent was the reason.
+        self.fault = ""
         self.wire = Wire(sock)
         # Releases of paramiko before 5 would still sign with SHA-1, as the fallback for RSA keys.
         super().__init__(self.wire, disabled_algorithms={"pubkeys": ["ssh-rsa"]})  # type: ignore[arg-type]
-        self.packetizer.read_all = _bounded(self.packetizer.read_all)  # type: ignore[method-assign]
+        self.packetizer.read_all = self._bounded(self.packetizer.read_all)  # type: ignore[method-assign]
         self.daemon = True
         self.banner_timeout = self.handshake_timeout = self.auth_timeout = timeout
         self.set_log_channel(LOG_CHANNEL)
         handlers: dict[int, Any] = getattr(paramiko.Transport, "_channel_handler_table", {})
         self._channel_handler_table = {**handlers, MSG_CHANNEL_REQUEST: self._channel_request}
         for kind in {MSG_CHANNEL_DATA, MSG_CHANNEL_EXTENDED_DATA} & set(handlers):
-            self._channel_handler_table[kind] = _within_window(handlers[kind])
+            self._channel_handler_table[kind] = self._within_window(handlers[kind])
         options = self.get_security_options()
         # The key exchange is what a slow guest works longest on, and curve25519 is the quickest there is;
         # paramiko prefers the post-quantum hybrid, which costs more on top of it.
@@ -149,24 +151,24 @@ class GuestTransport(paramiko.Transport):
         message.packet.seek(start)
         channel._handle_request(message)  # type: ignore[attr-defined]
 
+    def _bounded(self, read_all: Callable[..., bytes]) -> Callable[..., bytes]:
+        """paramiko's reading of a packet, of a size that the guest named."""
 
-def _bounded(read_all: Callable[..., bytes]) -> Callable[..., bytes]:
-    """paramiko's reading of a packet, of a size that the guest named."""
+        def read(size: int, check_rekey: bool = False) -> bytes:
+            if size > _LARGEST_PACKET:
+                self.fault = f"the server announced a packet of {size} bytes, or speaks no SSH"
+                raise paramiko.SSHException(self.fault)
+            return read_all(size, check_rekey)
 
-    def read(size: int, check_rekey: bool = False) -> bytes:
-        if size > _LARGEST_PACKET:
-            raise paramiko.SSHException(f"the server announced a packet of {size} bytes, or speaks no SSH")
-        return read_all(size, check_rekey)
+        return read
 
-    return read
+    def _within_window(self, feed: Callable[..., object]) -> Callable[..., object]:
+        """paramiko's taking in of data, which does not look whether a server sends more than it was allowed to."""
 
+        def take(channel: Any, message: paramiko.Message) -> None:
+            if len(channel.in_buffer) + len(channel.in_stderr_buffer) > _MOST_UNREAD:
+                self.fault = "the server sent more data than it was allowed to"
+                raise paramiko.SSHException(self.fault)
+            feed(channel, message)
 
-def _within_window(feed: Callable[..., object]) -> Callable[..., object]:
-    """paramiko's taking in of data, which does not look whether a server sends more than it was allowed to."""
-
-    def take(channel: Any, message: paramiko.Message) -> None:
-        if len(channel.in_buffer) + len(channel.in_stderr_buffer) > _MOST_UNREAD:
-            raise paramiko.SSHException("the server sent more data than it was allowed to")
-        feed(channel, message)
-
-    return take
+        return take

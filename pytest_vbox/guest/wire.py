@@ -42,7 +42,8 @@ class Wire:
     def recv(self, size: int) -> bytes:
         """What came, at most so many bytes."""
         data = self._sock.recv(size)
-        self.heard = time.monotonic()
+        if data:
+            self.heard = time.monotonic()
         return data
 
     def send(self, data: bytes) -> int:
