@@ -17,7 +17,7 @@ from pytest_vbox.hosts import connect_host
 from pytest_vbox.images import Library
 from pytest_vbox.machines import VirtualBoxHost
 from pytest_vbox.models import Catalogue, ModelError
-from pytest_vbox.ownership import abandoned
+from pytest_vbox.ownership import Kind, abandoned
 from pytest_vbox.settings import Settings, SettingsError
 from pytest_vbox.virtualbox.errors import VirtualBoxError
 
@@ -284,7 +284,8 @@ def _qemu_img() -> Finding:
 
 def _leftovers() -> Iterator[Finding]:
     with abandoned(places.state_folder()) as ledgers:
-        names = [entry.name for ledger in ledgers for entry in ledger.entries]
+        entries = [entry for ledger in ledgers for entry in ledger.entries]
+    names = [entry.name for entry in entries if entry.kind is Kind.MACHINE]
     if names:
         means = "the next run removes them"
         yield Finding("leftovers", State.WARN, f"{len(names)} machines of runs that died", means, "pytest-vbox gc")

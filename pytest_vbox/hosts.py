@@ -110,18 +110,18 @@ def _connected(
     reaper = Reaper(state, run, _access(settings, password))
     with ExitStack() as undo:
         ledger = Ledger(state, run)
-
-        def parted() -> None:
-            ledger.strike(_SERVICE.id)
-            ledger.close()
-            reaper.close()
-
-        undo.callback(parted)
+        # What is undone at the very end: by the host, once there is one.
+        leaving = undo.enter_context(ExitStack())
+        leaving.callback(reaper.close)
+        leaving.callback(ledger.close)
+        leaving.callback(ledger.strike, _SERVICE.id)
         if watched:
             ledger.before_add = lambda: reaper.attend(ledger.path)
+        if clean_up:
+            # A run, which will make machines; for a command that looks at some, no process need be started.
             reaper.prepare(ledger.path)
-        if settings.url is None and watched:
-            ledger.add(_SERVICE)
+            if settings.url is None:
+                ledger.add(_SERVICE)
         endpoint = service.find(settings.url, state=state)
         try:
             session = _log_on(settings, endpoint, password)
@@ -131,15 +131,10 @@ def _connected(
                 raise
             endpoint = service.renew(endpoint, state=state)
             session = _log_on(settings, endpoint, password)
-        undo.callback(endpoint.release)
+        leaving.callback(endpoint.release)
         undo.enter_context(session)
         session.on_logon = ledger.logged_on
         ledger.logged_on(session.virtualbox.reference)
-
-        def finish() -> None:
-            endpoint.release()
-            parted()
-
         host = VirtualBoxHost(
             session,
             settings,
@@ -149,7 +144,7 @@ def _connected(
             run=run,
             ssh_key=ssh_key,
             artifacts=artifacts,
-            on_close=finish,
+            on_close=leaving.close,
             report=report,
             journal=journal,
             ledger=ledger,

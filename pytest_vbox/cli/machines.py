@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,7 +57,7 @@ def machines() -> None:
 def list_(root: Path | None, folders: tuple[str, ...], as_json: bool, **options: str | None) -> None:
     """Show them: state, image, age, the test they are for, and where SSH is."""
     with told(), connected_to_clean_up(root, folders, **options) as host:
-        kept = _kept(host)
+        kept = {machine.id for machine in host.kept()}
         found = [
             {
                 "name": ours.name,
@@ -145,48 +145,31 @@ def remove(
     names: tuple[str, ...], root: Path | None, folders: tuple[str, ...], *, kept: bool, **options: str | None
 ) -> None:
     """Remove machines, with what they wrote. Only those that pytest-vbox made."""
-    from pytest_vbox import places
     from pytest_vbox.machines.removal import remove as take_away
-    from pytest_vbox.ownership import KeptMachines
 
     if not names and not kept:
         raise click.UsageError("name the machines to remove, or give --kept for all that were kept")
     with told(), connected_to_clean_up(root, folders, **options) as host:
         machines = [_find(host, name) for name in names]
         if kept:
-            known = _kept(host)
+            known = {machine.id for machine in host.kept()}
             machines += [ours for ours in _all(host) if ours.machine.id in known]
         for ours in machines:
-            machine_id = ours.machine.id
-            take_away(host.session, machine_id, local=host.local)
-            KeptMachines(places.state_folder()).strike(machine_id)
+            take_away(host.session, ours.machine.id, local=host.local)
             click.echo(f"removed {ours.name}")
+        host.kept()  # forgets those that are gone
 
 
 def _all(host: VirtualBoxHost) -> Iterator[Ours]:
+    from pytest_vbox.machines.build import owner_in
     from pytest_vbox.machines.plan import GROUP, OWNER_KEY
     from pytest_vbox.virtualbox.errors import VirtualBoxError
 
     for machine in host.api.machines_by_groups([GROUP]):
-        try:
-            owner = json.loads(machine.get_extra_data(OWNER_KEY) or "null")
-            name = machine.name
-        except (VirtualBoxError, ValueError, RecursionError):
-            continue  # gone meanwhile, or not ours after all
-        if isinstance(owner, dict):
-            yield Ours(machine, name, owner)
-
-
-def _kept(host: VirtualBoxHost) -> frozenset[str]:
-    """The UUIDs of the machines that are kept. Those that somebody removed in another way are forgotten."""
-    from pytest_vbox import places
-    from pytest_vbox.ownership import KeptMachines
-
-    kept = KeptMachines(places.state_folder())
-    there = {ours.machine.id for ours in _all(host)}
-    known = {machine.id for machine in kept.all() if machine.host == host.identity}
-    kept.strike(*(known - there))
-    return frozenset(known & there)
+        with suppress(VirtualBoxError):  # gone meanwhile
+            owner, name = owner_in(machine.get_extra_data(OWNER_KEY)), machine.name
+            if owner is not None:
+                yield Ours(machine, name, owner)
 
 
 def _find(host: VirtualBoxHost, name: str) -> Ours:

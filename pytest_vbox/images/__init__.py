@@ -3,7 +3,7 @@
 Knows nothing of pytest.
 """
 
-from pytest_vbox.images.bases import Bases
+from pytest_vbox.images.bases import Bases, drop_orphan
 from pytest_vbox.images.convert import VirtualBoxConverter
 from pytest_vbox.images.errors import ImageError
 from pytest_vbox.images.identity import state_of
@@ -21,6 +21,7 @@ __all__ = [
     "Usable",
     "VirtualBoxConverter",
     "check_user_data",
+    "drop_orphan",
     "make_seed",
     "silent",
     "state_of",

@@ -118,7 +118,8 @@ class Bases:
                 base = self._session.virtualbox.open_medium(location) if location else None
                 for child in base.children if base is not None else ():
                     with suppress(AccessDenied, InvalidObjectReference, ObjectNotFound):
-                        _drop(child, name)
+                        if _is_in_folder_of(name, child):
+                            drop_orphan(child)
 
     def _ensure(self, location: str, kind: MediumType, deadline: Deadline) -> Medium:
         medium = self._open(location)
@@ -237,13 +238,22 @@ class Bases:
         return anchor
 
 
-def _drop(disk: Medium, name: str) -> None:
+def _is_in_folder_of(name: str, disk: Medium) -> bool:
     location = disk.location
     kind = PureWindowsPath if "\\" in location else PurePosixPath
-    if name not in kind(location).parts or disk.machine_ids:
+    return name in kind(location).parts
+
+
+def drop_orphan(disk: Medium) -> None:
+    """Let go of a differencing disk, with those that stand on it, unless a machine has it.
+
+    Args:
+        disk: The disk.
+    """
+    if disk.machine_ids:
         return
     for child in disk.children:
-        _drop(child, name)
+        drop_orphan(child)
     try:
         disk.delete_storage().wait(Deadline(_DELETING))
     except ServiceUnavailable:

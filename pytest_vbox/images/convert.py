@@ -140,9 +140,8 @@ class VirtualBoxConverter:
                 self._wait(appliance.import_machines([ImportOptions.IMPORT_TO_VDI]), f"import {file.name}", report)
             finally:
                 for machine_id in appliance.machines:
-                    with suppress(
-                        ObjectNotFound
-                    ):  # of an import that failed, VirtualBox names machines it never made
+                    # Of an import that failed, VirtualBox names machines it never made.
+                    with suppress(ObjectNotFound):
                         self._take_apart(machine_id, target)
         except VirtualBoxError as error:
             with suppress(VirtualBoxError):

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.files import check_regular
@@ -127,6 +127,15 @@ def nat_slot(hardware: Hardware) -> int | None:
         if adapter is not None and adapter.enabled and adapter.attachment == "nat":
             return slot
     return None
+
+
+def owner_in(text: str) -> dict[str, Any] | None:
+    """What :func:`sign` has written, or None for anything else."""
+    try:
+        owner = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return owner if isinstance(owner, dict) else None
 
 
 def sign(machine: Machine, plan: Plan, host_key: str | None = None, *, kept: bool = False) -> None:

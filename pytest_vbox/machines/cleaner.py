@@ -6,7 +6,6 @@ Either alone is enough. Nothing else is touched: a machine that only has a name 
 from __future__ import annotations
 
 import html
-import json
 import logging
 import re
 import shutil
@@ -18,6 +17,7 @@ from typing import Any, Final
 from pytest_vbox import places
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.images import VirtualBoxConverter
+from pytest_vbox.machines.build import owner_in
 from pytest_vbox.machines.context import Context
 from pytest_vbox.machines.golden_machines import GoldenMachines
 from pytest_vbox.machines.maker import Maker
@@ -27,6 +27,7 @@ from pytest_vbox.ownership import (
     Abandoned,
     Busy,
     Entry,
+    KeptMachine,
     KeptMachines,
     Kind,
     ProcessId,
@@ -102,7 +103,7 @@ class Cleaner:
                         removed += self._after(ledger)
                 removed += self._unlisted()
                 remove_ended_runs(state)
-                self._forget_kept()
+                self.kept()
         except Busy:
             logger.info("another process is cleaning up")
         return removed
@@ -178,20 +179,23 @@ class Cleaner:
             report(self._context.state, run, [f"process {process.pid} died: removed the unlisted {entry}"])
             yield name
 
-    def _forget_kept(self) -> None:
-        """Take out of the list of kept machines what its user has removed."""
+    def kept(self) -> list[KeptMachine]:
+        """The machines that were kept and are still there; those that their user has removed are forgotten."""
+        there = []
         for machine in self._kept.all():
             if machine.host == self._identity:
                 try:
                     self._context.session.virtualbox.find_machine(machine.id)
+                    there.append(machine)
                 except ObjectNotFound:
                     self._kept.strike(machine.id)
+        return there
 
     def _signed(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
         """The machines that say whose they are."""
         for machine in self._context.session.virtualbox.machines_by_groups([GROUP, GOLDEN_GROUP]):
             with suppress(AccessDenied, InvalidObjectReference, ObjectNotFound):  # gone while we looked
-                owner = _parsed(machine.get_extra_data(OWNER_KEY))
+                owner = owner_in(machine.get_extra_data(OWNER_KEY))
                 if owner is not None:
                     yield machine.id, machine.name, owner
 
@@ -208,21 +212,13 @@ class Cleaner:
                 with suppress(OSError, VirtualBoxError):
                     text = file.read_text(encoding="utf-8", errors="replace")
                     identity, said = _MACHINE_ID.search(text), _OWNER.search(text)
-                    owner = _parsed(html.unescape(said[1])) if said is not None else None
+                    owner = owner_in(html.unescape(said[1])) if said is not None else None
                     if identity is None or owner is None:
                         continue
                     try:
                         virtualbox.find_machine(identity[1])
                     except ObjectNotFound:
                         yield identity[1], file.stem, owner
-
-
-def _parsed(text: str) -> dict[str, Any] | None:
-    try:
-        owner = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return owner if isinstance(owner, dict) else None
 
 
 def _is_ours(path: Path, state: Path) -> bool:

@@ -14,6 +14,7 @@ from typing import Final
 
 from pytest_vbox import guest
 from pytest_vbox.deadline import Deadline
+from pytest_vbox.images import drop_orphan
 from pytest_vbox.machines import power, removal
 from pytest_vbox.machines.errors import BootError, MachineError
 from pytest_vbox.machines.golden import GOLDEN_KEY, SNAPSHOT, Golden, is_stale
@@ -319,12 +320,7 @@ class GoldenMachines:
         for entry in api.find_snapshot(SNAPSHOT).machine.medium_attachments:
             for child in entry.medium.children if entry.medium is not None else ():
                 with suppress(AccessDenied, InvalidObjectReference, ObjectNotFound):
-                    if child.machine_ids:
-                        continue
-                    try:
-                        child.delete_storage().wait(Deadline(power.PATIENCE))
-                    except VirtualBoxError:
-                        child.close()  # its file is gone
+                    drop_orphan(child)
 
     def _used(self, golden_id: str) -> Path:
         folder = self._folder / "used"

@@ -34,7 +34,7 @@ from pytest_vbox.machines.provision import Provisioned
 from pytest_vbox.machines.run_key import RunKey
 from pytest_vbox.machines.supply import Supply
 from pytest_vbox.models import Catalogue, MachineModel
-from pytest_vbox.ownership import Capacity, Entry, Kind, Ledger, Limits
+from pytest_vbox.ownership import Capacity, Entry, KeptMachine, Kind, Ledger, Limits
 from pytest_vbox.records import Journal, Way
 from pytest_vbox.settings import Reset, Settings
 from pytest_vbox.trust import is_loopback
@@ -284,6 +284,10 @@ class VirtualBoxHost:
         """Let a machine live on after the run. Returns how to enter it and how to remove it."""
         self._forget(machine)
         return self._supply.keep(machine)
+
+    def kept(self) -> list[KeptMachine]:
+        """The machines of whichever run that were kept (``--vbox-keep``) and are still there."""
+        return self._cleaner.kept()
 
     def clean_up_abandoned(self, dying: Path | None = None) -> list[str]:
         """Remove what processes that died have left in this VirtualBox. Returns the names of the machines.

@@ -46,7 +46,7 @@ class Entry:
     """One thing that this process made or is about to make.
 
     Attributes:
-        id: A machine's UUID in VirtualBox, chosen by us; a file's or disk's path; a service's address.
+        id: A machine's UUID in VirtualBox, chosen by us; a file's or disk's path; what else it is.
         name: A machine's name in VirtualBox, or what the thing is.
         host: Which VirtualBox it is in (see ``VirtualBoxHost.identity``); empty for what is not in any.
         test: The test it was made for, or an empty string.
@@ -104,6 +104,7 @@ class Ledger:
         self._mutex = threading.Lock()
         self._entries: dict[str, Entry] = {}
         self._session = ""
+        self._process = ProcessId.mine().to_json()
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -192,7 +193,7 @@ class Ledger:
         document = {
             "format": _FORMAT,
             "run": self.run,
-            "process": ProcessId.mine().to_json(),
+            "process": self._process,
             "command": " ".join(sys.argv)[:_LONGEST_COMMAND],
             "session": self._session,
             "entries": [asdict(entry) for entry in self._entries.values()],
@@ -224,9 +225,8 @@ class Abandoned:
         if not self.entries:
             self.done()
             return
-        process = ProcessId("", "", self.pid, 0.0).to_json()
         entries = [asdict(left) for left in self.entries]
-        document = {"format": _FORMAT, "run": self.run, "process": process, "entries": entries}
+        document = {"format": _FORMAT, "run": self.run, "entries": entries}
         write_synced(self.path, json.dumps(document, indent=1) + "\n")
 
     def done(self) -> None:
@@ -239,10 +239,8 @@ class Abandoned:
         """Read a ledger. One that is torn or not ours counts as empty: VirtualBox's extra data says the same."""
         pid = path.stem.partition("-")[0]
         found = cls(path, path.parent.name, int(pid) if pid.isascii() and pid.isdigit() else 0)
-        for file in (
-            path,
-            path.with_suffix(".new"),
-        ):  # the second where the first was torn by a crash of the system
+        # The second where the first was torn by a crash of the system.
+        for file in (path, path.with_suffix(".new")):
             try:
                 document = json.loads(file.read_text(encoding="utf-8"))
                 if document["format"] == _FORMAT:

@@ -7,16 +7,15 @@ so tells the reaper. (Its own side is in `pytest_vbox.ownership.reaping`.)
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import socket
 import subprocess
 import threading
 from collections.abc import Mapping
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final, cast
 
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.ownership import background
@@ -132,7 +131,7 @@ class Reaper:
         impatience = threading.Timer(_PATIENCE, process.kill)
         impatience.daemon = True
         impatience.start()
-        with process.stdout or nullcontext(io.BytesIO()) as output:
+        with cast("IO[bytes]", process.stdout) as output:
             said = output.readline()
         impatience.cancel()
         if said != READY:
