@@ -122,10 +122,10 @@ class Stage:
         environ: What the processes shall have in their environment.
     """
 
-    def __init__(self, proxy: FaultProxy, host: VirtualBoxHost, environ: dict[str, str] | None = None) -> None:
+    def __init__(self, proxy: FaultProxy, host: VirtualBoxHost, environ: dict[str, str]) -> None:
         self.proxy = proxy
         self.host = host
-        self._environ = {**(environ or {}), "PYTEST_VBOX_URL": proxy.url}
+        self._environ = {**environ, "PYTEST_VBOX_URL": proxy.url}
         self._context: ForkServerContext = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(PRELOADED))
 

@@ -11,8 +11,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
+import pytest
+
+from pytest_vbox.hosts import connect_host
+from pytest_vbox.machines import VirtualBoxHost
+from pytest_vbox.settings import load
 
 _RIG = Path(__file__).parents[2] / "tools" / "rig" / "rig"
+
+
+#: On a test: it needs a VirtualBox of its own, whose processes are only ours to kill in the rig.
+rig_only = pytest.mark.skipif("PYTEST_VBOX_RIG" not in os.environ, reason="needs a VirtualBox of its own")
 
 
 class OwnRig:
@@ -50,6 +59,10 @@ class OwnRig:
                     text = text.replace(disk, str(copy))
                 (folder / described.name).write_text(text, encoding="utf-8")
         return folder
+
+    def connect(self) -> VirtualBoxHost:
+        """Its VirtualBox, connected; what others have left in it stays."""
+        return connect_host(load(environ={**os.environ, **self.environ}), clean_up=False)
 
     def down(self) -> None:
         """End it, and delete what it has."""

@@ -7,21 +7,18 @@ some of them, `make soak` all.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 
 import pytest
 from fault_proxy import FaultProxy, after, before, cut, drop_after, drop_before, http_error, virtualbox_error
 from lives import Life, Stage, sample
 from machine_support import disk_of, sha256
-from own_rig import OwnRig, own_rig
+from own_rig import OwnRig, own_rig, rig_only
 
 from pytest_vbox import places
-from pytest_vbox.hosts import connect_host
 from pytest_vbox.ownership.ledger import run_folder
-from pytest_vbox.settings import load
 
-pytestmark = pytest.mark.skipif("PYTEST_VBOX_RIG" not in os.environ, reason="needs a VirtualBox of its own")
+pytestmark = rig_only
 #: How many steps of each life the quick tests try.
 _QUICK = {"cold": 8, "fork": 8, "reset": 5, "park": 5}
 _LIVES = [
@@ -43,8 +40,7 @@ def rig() -> Iterator[OwnRig]:
 @pytest.fixture
 def stage(rig: OwnRig) -> Iterator[Stage]:
     """Lives are led there, through a proxy."""
-    settings = load(environ={**os.environ, **rig.environ})
-    with connect_host(settings, clean_up=False) as host, FaultProxy(host.url) as proxy:
+    with rig.connect() as host, FaultProxy(host.url) as proxy:
         yield Stage(proxy, host, rig.environ)
 
 

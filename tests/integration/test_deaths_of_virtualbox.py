@@ -17,11 +17,9 @@ from own_rig import OwnRig, own_rig
 
 from pytest_vbox import places
 from pytest_vbox.deadline import Deadline
-from pytest_vbox.hosts import connect_host
 from pytest_vbox.machines.removal import remove
 from pytest_vbox.ownership import take_unseen
 from pytest_vbox.ownership.ledger import run_folder
-from pytest_vbox.settings import load
 from pytest_vbox.virtualbox.enums import LockType
 
 pytestmark = [
@@ -41,8 +39,7 @@ def rig() -> Iterator[OwnRig]:
 
 @pytest.fixture
 def stage(rig: OwnRig) -> Iterator[Stage]:
-    environ = {**os.environ, **rig.environ}
-    with connect_host(load(environ=environ), clean_up=False) as host, FaultProxy(host.url) as proxy:
+    with rig.connect() as host, FaultProxy(host.url) as proxy:
         yield Stage(proxy, host, rig.environ)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -10,14 +9,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from own_rig import OwnRig, own_rig
+from own_rig import OwnRig, own_rig, rig_only
 
 from pytest_vbox import places
-from pytest_vbox.hosts import connect_host
 from pytest_vbox.machines import VirtualBoxHost
-from pytest_vbox.settings import load
 
-pytestmark = pytest.mark.skipif("PYTEST_VBOX_RIG" not in os.environ, reason="needs a VirtualBox of its own")
+pytestmark = rig_only
 #: By how much something may be more at the end: connections come and go by one or two.
 _SLACK = {"handles of this process": 3, "handles of VirtualBox": 12, "threads": 3}
 
@@ -30,7 +27,7 @@ def rig() -> Iterator[OwnRig]:
 
 @pytest.fixture
 def host(rig: OwnRig) -> Iterator[VirtualBoxHost]:
-    with connect_host(load(environ={**os.environ, **rig.environ}), clean_up=False) as host:
+    with rig.connect() as host:
         yield host
 
 

@@ -26,6 +26,9 @@ from pytest_vbox.settings import Settings, SettingsError
 from pytest_vbox.virtualbox.enums import LockType
 from pytest_vbox.virtualbox.errors import ServiceUnavailable
 
+#: Options with which pytest shows as much as it can.
+ALL_THERE_IS = ("-n1", "-vv", "--showlocals", "--full-trace", "--log-level=DEBUG")
+
 rig_only = pytest.mark.skipif("VBOX_RIG_BIN" not in os.environ, reason="needs the rig's VBoxManage and vboxwebsrv")
 
 
@@ -154,11 +157,7 @@ def test_the_password_is_in_no_process_log_report_or_traceback(
     )
     result = suite.runpytest_subprocess(
         "--vbox=require",
-        "-n1",
-        "-vv",
-        "--showlocals",
-        "--full-trace",
-        "--log-level=DEBUG",
+        *ALL_THERE_IS,
         "-rA",
         "--vbox-report=report.json",
         "--junit-xml=junit.xml",
@@ -200,11 +199,7 @@ def test_a_password_from_the_environment_is_shown_nowhere_when_it_is_refused(
     )
     result = suite.runpytest_subprocess(
         "--vbox=require",
-        "-n1",
-        "-vv",
-        "--showlocals",
-        "--full-trace",
-        "--log-level=DEBUG",
+        *ALL_THERE_IS,
         "--junit-xml=junit.xml",
     )
     result.assert_outcomes(failed=1, errors=1)
