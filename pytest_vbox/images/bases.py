@@ -36,6 +36,8 @@ GROUP: Final = "/pytest-vbox/bases"
 BASE_KEY: Final = "pytest-vbox/base"
 _CONTROLLER: Final = "SATA"
 _DELETING: Final = 60.0
+# What VirtualBox says of something that went while we looked at it.
+_GONE: Final = (AccessDenied, InvalidObjectReference, ObjectNotFound)
 _ANCHORS: Final = uuid.UUID("6d3d0a43-6f64-5c25-9b39-0f8f3f9a1d57")
 
 
@@ -107,19 +109,22 @@ class Bases:
             return False
 
     def drop_orphans(self, name: str) -> None:
-        """Let go of the differencing disks that a machine had, which VirtualBox does not know any more.
+        """Let go of the differencing disks of a machine that VirtualBox does not know (any more).
+
+        Those of all others are left alone: a machine that is being made or removed has some that are nobody's too.
 
         Args:
             name: The machine's name, which is that of its folder.
         """
-        for anchor in self._session.virtualbox.machines_by_groups([GROUP]):
-            with suppress(AccessDenied, InvalidObjectReference, ObjectNotFound):  # gone while we looked
+        virtualbox = self._session.virtualbox
+        for anchor in virtualbox.machines_by_groups([GROUP]):
+            with suppress(*_GONE):
                 location = anchor.get_extra_data(BASE_KEY)
-                base = self._session.virtualbox.open_medium(location) if location else None
-                for child in base.children if base is not None else ():
-                    with suppress(AccessDenied, InvalidObjectReference, ObjectNotFound):
-                        if _is_in_folder_of(name, child):
-                            drop_orphan(child)
+                if location:
+                    _drop_below(virtualbox.open_medium(location), name)
+        for disk in virtualbox.hard_disks:
+            with suppress(*_GONE):
+                _drop_below(disk, name)
 
     def _ensure(self, location: str, kind: MediumType, deadline: Deadline) -> Medium:
         medium = self._open(location)
@@ -236,6 +241,16 @@ class Bases:
         anchor.save_settings()
         self._session.virtualbox.register_machine(anchor)
         return anchor
+
+
+def _drop_below(disk: Medium, name: str) -> None:
+    """The same for all that stands on a disk, at whichever remove: forks stand on golden machines' disks."""
+    for child in disk.children:
+        with suppress(*_GONE):
+            if _is_in_folder_of(name, child):
+                drop_orphan(child)
+            else:
+                _drop_below(child, name)
 
 
 def _is_in_folder_of(name: str, disk: Medium) -> bool:

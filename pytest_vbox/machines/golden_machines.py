@@ -39,8 +39,6 @@ from pytest_vbox.virtualbox.errors import (
 _TRIES: Final = 2
 #: Seconds for a snapshot, more than booting takes: the snapshot's memory goes to a disk that may be slow.
 SNAPSHOT_PATIENCE: Final = 300.0
-# Seconds to wait for others that make forks, before what is left of dead ones stays for another time.
-_ORPHANS: Final = 5.0
 
 
 class NoGolden(Exception):
@@ -263,13 +261,6 @@ class GoldenMachines:
             Path(golden.private_key).unlink(missing_ok=True)
         return True
 
-    def drop_orphans(self) -> None:
-        """Delete the disks of forks that were never registered: whoever was at it failed, or died."""
-        for api, golden in list(self._registered()):
-            if golden is not None:
-                with suppress(Busy, ObjectNotFound), held(self._state, f"golden {golden.id}", Deadline(_ORPHANS)):
-                    self._drop_orphans(api)
-
     def remove_of(self, disk: Path) -> list[Golden]:
         """Take away those that were made of a disk, unless machines stand on them."""
         return [golden for golden in self.all() if golden.base[0] == str(disk) and self.remove(golden)]
@@ -316,7 +307,10 @@ class GoldenMachines:
         return False
 
     def _drop_orphans(self, api: ApiMachine) -> None:
-        """The same for one golden machine, which is leased: so no fork of it is being made."""
+        """Delete the disks of forks that were never registered: whoever was at it failed, or died.
+
+        It is leased, so no fork of it is being made.
+        """
         for entry in api.find_snapshot(SNAPSHOT).machine.medium_attachments:
             for child in entry.medium.children if entry.medium is not None else ():
                 with suppress(AccessDenied, InvalidObjectReference, ObjectNotFound):

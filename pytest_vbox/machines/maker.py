@@ -137,7 +137,6 @@ class Maker:
             if local:
                 processes.end(machine_id)
             self.bases.drop_orphans(name)
-            self._golden.drop_orphans()
             if local:
                 removal.remove_folder(self._session, name)
         return registered

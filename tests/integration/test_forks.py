@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,12 +14,13 @@ from pathlib import Path
 import pytest
 from machine_support import names_of_ours, sha256
 
+from pytest_vbox.deadline import Deadline
 from pytest_vbox.fixtures import MachineFactory
 from pytest_vbox.machines import Machine, StepError, VirtualBoxHost
 from pytest_vbox.machines.golden import SNAPSHOT, Golden
 from pytest_vbox.machines.plan import host_name
 from pytest_vbox.records import Way
-from pytest_vbox.virtualbox.enums import MachineState
+from pytest_vbox.virtualbox.enums import CleanupMode, MachineState
 from pytest_vbox.virtualbox.errors import VirtualBoxError
 
 PROGRAM = Path(sys.executable).parent / "pytest-vbox"
@@ -360,6 +362,21 @@ def test_a_fork_that_fails_half_way_leaves_no_disk(
         vbox_host.machine("half", name="half-way")
     assert not vbox_host.golden.in_use(golden)
     assert not list(_machine_folder(vbox_host).glob("*half-way*"))
+
+
+def test_cleaning_up_after_a_machine_leaves_the_disk_of_another_that_is_just_being_removed(
+    vbox_host: VirtualBoxHost,
+) -> None:
+    machine = vbox_host.machine(name="going")
+    machine.power_off()
+    # Between these two steps of its removal, its disk is nobody's.
+    media = machine.api.unregister(CleanupMode.FULL)
+    vbox_host._maker.take_away(str(uuid.uuid4()), "pytest-nobody-00000000")
+    own = [medium for medium in media if machine.name in medium.location]
+    assert len(own) == 1
+    assert Path(own[0].location).exists()
+    machine.api.delete_config(own).wait(Deadline(20))
+    vbox_host.remove(machine)
 
 
 # The cache

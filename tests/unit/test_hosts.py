@@ -58,6 +58,7 @@ def service(service: FakeService) -> FakeService:
     """The newest VirtualBox, with a short description."""
     service.wsdl = SMALL
     service.answer("IVirtualBox_getMachinesByGroups", [])
+    service.answer("IVirtualBox_getHardDisks", [])
     service.answer("IVirtualBox_composeMachineFilename", "/nowhere/x/x.vbox")
     return service
 

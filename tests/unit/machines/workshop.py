@@ -37,6 +37,7 @@ def workshop(service: FakeService, folder: str = "/vms/one") -> FakeService:
     service.handlers["IMachine_getNetworkAdapter"] = lambda arguments: f"adapter-{arguments['slot']}"
     service.answer("IMachine_unregister", [])
     service.answer("IVirtualBox_getMachinesByGroups", [])
+    service.answer("IVirtualBox_getHardDisks", [])
     service.answer("IMachine_deleteConfig", "progress")
     for operation in (
         *("setExtraData", "setBootOrder", "setStorageControllerBootable", "saveSettings"),
