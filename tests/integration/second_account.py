@@ -37,7 +37,8 @@ import http.client, os, sys
 
 print("uid", os.getuid())
 port = int(sys.argv[1])
-for user, password in (("", ""), ("pytest-vbox", ""), ("pytest-vbox", "pytest-vbox"), ("root", "")):
+known = sys.argv[2]
+for user, password in (("", ""), (known, ""), (known, known), ("root", "")):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     connection.request("POST", "/", f"""<?xml version="1.0"?>
 <e:Envelope xmlns:e="http://schemas.xmlsoap.org/soap/envelope/" xmlns:v="http://www.virtualbox.org/"><e:Body>

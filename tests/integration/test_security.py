@@ -22,6 +22,7 @@ from pytest_vbox.machines import VirtualBoxHost
 from pytest_vbox.machines.plan import OWNER_KEY
 from pytest_vbox.machines.removal import remove
 from pytest_vbox.service.endpoint import stop
+from pytest_vbox.service.keeper import user_of
 from pytest_vbox.settings import Settings, SettingsError
 from pytest_vbox.virtualbox.enums import LockType
 from pytest_vbox.virtualbox.errors import ServiceUnavailable
@@ -58,6 +59,9 @@ def test_another_user_can_neither_log_on_nor_read_keys_ledger_or_cache_even_with
 
         import pytest
 
+        from pytest_vbox import places
+        from pytest_vbox.service.keeper import user_of
+
 
         @pytest.fixture(scope="session", autouse=True)
         def permissive():
@@ -70,12 +74,12 @@ def test_another_user_can_neither_log_on_nor_read_keys_ledger_or_cache_even_with
             found = [path for path in Path({str(private_service)!r}).rglob("*")]
             names = {{path.name for path in found}}
             assert {{"service.json", "service.log", "id_ed25519"}} <= names
-            assert [path for path in found if "ledger" in str(path)], found
+            assert [path for path in found if "runs" in path.parts and path.suffix == ".json"], found
             assert [path for path in found if "cache" in path.parts], found
             port = vbox_host.url.rpartition(":")[2].strip("/")
             done = subprocess.run(
                 ["runuser", "-u", {second_user.name!r}, "--",
-                 "/usr/bin/python3", {str(second_user.script)!r}, port],
+                 "/usr/bin/python3", {str(second_user.script)!r}, port, user_of(places.state_folder())],
                 input="\\n".join(map(str, found)), capture_output=True, text=True, cwd="/", timeout=60,
             )
             assert done.returncode == 0, done.stderr
@@ -103,7 +107,7 @@ def test_a_service_that_another_user_puts_on_the_usual_port_is_not_used(
         state.mkdir(parents=True, mode=0o700)
         endpoint = service.find(None, state=state, usual_port=port)
         assert endpoint.url != f"http://127.0.0.1:{port}"
-        assert endpoint.user == "pytest-vbox"
+        assert endpoint.user == user_of(state)
         endpoint.release()
 
 
