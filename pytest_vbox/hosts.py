@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from pytest_vbox import places, service, trust
 from pytest_vbox.catalogues import load_catalogue
+from pytest_vbox.exhaustion import explained, own_folders
 from pytest_vbox.images import Report, silent
 from pytest_vbox.machines import VirtualBoxHost
 from pytest_vbox.models import Catalogue
@@ -24,6 +25,7 @@ from pytest_vbox.virtualbox.errors import LogonRefused, OpenToAnybody
 _SERVICE: Final = Entry("service", "use of the private web service", "", kind=Kind.SERVICE)
 
 
+@explained("connecting to VirtualBox", own_folders)
 def connect_host(
     settings: Settings | None = None,
     *,
@@ -50,6 +52,7 @@ def connect_host(
     Raises:
         SettingsError: A setting cannot be used.
         ModelError: The YAML is wrong.
+        HostExhausted: The state folder cannot be written, or this process may open no more files.
         VirtualBoxNotFound: There is no VirtualBox on this computer.
         ServiceUnavailable: The service does not answer.
         LogonRefused: User or password are wrong.
@@ -134,6 +137,7 @@ def _connected(
         leaving.callback(endpoint.release)
         undo.enter_context(session)
         session.on_logon = ledger.logged_on
+        session.on_session_object = ledger.locks_with
         ledger.logged_on(session.virtualbox.reference)
         host = VirtualBoxHost(
             session,

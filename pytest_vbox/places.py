@@ -26,7 +26,7 @@ def state_folder() -> Path:
     Raises:
         UnsafeFolder: It belongs to another user.
     """
-    folder = Path(platformdirs.user_state_dir(_NAME, appauthor=False))
+    folder = state_path()
     _make(folder)
     _check(folder, "XDG_STATE_HOME")
     return folder
@@ -38,12 +38,22 @@ def cache_folder() -> Path:
     Raises:
         UnsafeFolder: It belongs to another user.
     """
-    folder = Path(platformdirs.user_cache_dir(_NAME, appauthor=False))
+    folder = cache_path()
     with suppress(OSError):  # whoever writes into it will say so, and not everybody does
         _make(folder)
     if folder.exists():
         _check(folder, "XDG_CACHE_HOME")
     return folder
+
+
+def state_path() -> Path:
+    """The state folder, whether it is there or not."""
+    return Path(platformdirs.user_state_dir(_NAME, appauthor=False))
+
+
+def cache_path() -> Path:
+    """The cache folder, whether it is there or not."""
+    return Path(platformdirs.user_cache_dir(_NAME, appauthor=False))
 
 
 def config_folder() -> Path:

@@ -35,7 +35,8 @@ made: they are the calls that a machine's life makes, as a proxy between pytest-
 _FOOT = """
 The numbers are those of the last `make soak`, or of `make test` for what that has not run yet;
 `tools/reliability.py` writes this page, and a test sees that it is true to its data and that each test named
-exists.
+exists. A long mix of all this (`tests/integration/test_soak.py`, in `make soak`) is not in the table
+before it has left nothing. It logs its seed: `SOAK_SEED=… SOAK_SECONDS=600` plays the same dice again.
 """
 
 
@@ -57,10 +58,13 @@ def page(promises: list[dict[str, Any]]) -> str:
 
 def take_over(promises: list[dict[str, Any]], record: Path) -> None:
     """Put the numbers of a record into the promises."""
+    # The last time counts where a test ran again.
+    last = {
+        entry["test"]: entry["times"] for entry in map(json.loads, record.read_text(encoding="utf-8").splitlines())
+    }
     times: Counter[str] = Counter()
-    for line in record.read_text(encoding="utf-8").splitlines():
-        entry = json.loads(line)
-        times[re.sub(r"\[.*", "", entry["test"], flags=re.DOTALL)] += entry["times"]
+    for test, tried in last.items():
+        times[re.sub(r"\[.*", "", test, flags=re.DOTALL)] += tried
     for promise in promises:
         tried = sum(times[test] for test in promise["tests"])
         if tried:

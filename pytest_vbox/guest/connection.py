@@ -57,6 +57,8 @@ class Connection:
         """Whether the login's shell has been seen to run a command."""
         self.sftp_lock = threading.RLock()
         """Held during a copy: paramiko's SFTP client is not made for two threads at once."""
+        self.on_silence: Callable[[], None] = lambda: None
+        """Called now and then while a command says nothing; what it raises ends the wait for it."""
         self._sftp: paramiko.SFTPClient | None = None
         self._settling: Settling | None = None
         self._settling_lock = threading.Lock()

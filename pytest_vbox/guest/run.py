@@ -31,6 +31,10 @@ _KEEPALIVE = 10.0
 _MOST_UNANSWERED = 30
 # Seconds between two looks at whether the command itself has ended, which wakes nobody by itself.
 _LOOK = 0.5
+# More seconds than this between two looks: this process was stopped. Then, seconds for what came in meanwhile.
+_STOPPED, _LAST_LOOK = 1.0, 2.0
+# Seconds between two times that whoever knows the machine is asked whether it still runs.
+_ASK = 3.0
 # Seconds that output may still come after the command ended, while something in the background holds it open.
 _LINGER = 2.0
 # Seconds for killing a command that took too long, and for the last of its output.
@@ -131,6 +135,32 @@ def _plain(command: Command) -> str | list[str]:
     return command if isinstance(command, str) else [os.fspath(part) for part in command]
 
 
+class _Patience:
+    """When to stop waiting for a command: at a deadline, but not before having looked what came in until then.
+
+    This process may have been stopped (by Ctrl-Z, or with its whole computer), while the command went on.
+    """
+
+    def __init__(self, deadline: Deadline) -> None:
+        self._deadline, self._looked = deadline, time.monotonic()
+        self._last_look: Deadline | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Asked at each look."""
+        now = time.monotonic()
+        stopped, self._looked = now - self._looked > _STOPPED, now
+        if not self._deadline.expired:
+            return False
+        if stopped and self._last_look is None:
+            self._last_look = Deadline(_LAST_LOOK)
+        return self._last_look is None or self._last_look.expired
+
+    def at_most(self, seconds: float) -> float:
+        """How long to wait until the next look."""
+        return (self._last_look or self._deadline).at_most(seconds)
+
+
 class _Execution:
     """One command on one channel: what goes in and what comes out, at the same time.
 
@@ -146,6 +176,7 @@ class _Execution:
         self._transport = connection.transport
         self.wire = self._transport.wire
         self._channel: paramiko.Channel | None = None
+        self._asked = Deadline(_ASK)
 
     @property
     def channel(self) -> paramiko.Channel:
@@ -181,12 +212,13 @@ class _Execution:
         """Move data until the command is over; whether it was over in time."""
         silence, unanswered = Deadline(_KEEPALIVE), 0
         ended: Deadline | None = None
+        patience = _Patience(deadline)
         with selectors.DefaultSelector() as selector:
             selector.register(self.channel.fileno(), selectors.EVENT_READ)
             while True:
                 if self._move():
                     silence, ended = Deadline(_KEEPALIVE), None
-                    if deadline.expired:
+                    if patience.is_over:
                         return False
                     continue
                 if self._over():
@@ -195,7 +227,7 @@ class _Execution:
                     ended = ended or Deadline(_LINGER)
                     if ended.expired:
                         return True
-                if deadline.expired:
+                if patience.is_over:
                     return False
                 if silence.expired:
                     unanswered = 0 if self.unheard < silence.elapsed else unanswered + 1
@@ -203,7 +235,14 @@ class _Execution:
                         raise self._given_up()
                     self._knock()
                     silence = Deadline(_KEEPALIVE)
-                self._wait(selector, deadline.at_most(_LOOK))
+                self._ask()
+                self._wait(selector, patience.at_most(_LOOK))
+
+    def _ask(self) -> None:
+        """Now and then, have whoever knows the machine look whether it still runs."""
+        if self._asked.expired:
+            self.connection.on_silence()
+            self._asked = Deadline(_ASK)
 
     def _wait(self, selector: selectors.BaseSelector, seconds: float) -> None:
         if self.channel.eof_received:

@@ -43,14 +43,15 @@ def uncompress(source: Path, kind: str, target: Path, report: Report, limit: int
         ImageError: It is broken, too large, or there is no room.
     """
     what, done = f"uncompress {source.name}", 0
-    limit = min(limit, shutil.disk_usage(target.parent).free - _ROOM)
+    limit = min(limit, max(0, shutil.disk_usage(target.parent).free - _ROOM))
     try:
         with _opened(source, kind) as packed, target.open("wb") as file:
             while chunk := packed.read(_CHUNK):
                 done += len(chunk)
                 if done > limit:
                     raise ImageError(
-                        f"{source.name} becomes larger than {limit} bytes, the most that there is room for"
+                        f"{source.name} becomes larger than {limit} bytes, the most that there is room for in "
+                        f"{target.parent}. Make room there, or let XDG_CACHE_HOME name a folder elsewhere"
                     )
                 if chunk.count(0) == len(chunk):
                     file.seek(len(chunk), 1)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from pytest_vbox import guest
 from pytest_vbox.deadline import Deadline
+from pytest_vbox.exhaustion import Explained, explained
 from pytest_vbox.guest import Connection, Settling
 from pytest_vbox.machines import diagnosis, power
 from pytest_vbox.machines.boot import Boot
@@ -140,6 +141,7 @@ class Body:
         self._connection = connection
         if connection is not None:
             self._host_key = connection.host_key
+            connection.on_silence = self._check_not_stopped
 
     @property
     def _booted_as(self) -> ApiMachine | None:
@@ -250,3 +252,12 @@ class Body:
         self._untouched = True
         # A new disk may have a new host key, made at its first boot.
         self._host_key = None
+
+    def _explained(self, doing: str) -> Explained:
+        """Say so if the block fails since this computer has no more of something."""
+        return explained(f"{doing} {self._plan.name}", self._context.folders)
+
+    def _check_not_stopped(self) -> None:
+        """See that VirtualBox has not paused it by itself."""
+        with self._explained("running a command in"):
+            diagnosis.check_not_stopped(self.api, self.api.state, local=self._context.local)

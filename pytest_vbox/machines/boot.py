@@ -8,6 +8,7 @@ from typing import Final
 
 from pytest_vbox import guest
 from pytest_vbox.deadline import Deadline
+from pytest_vbox.exhaustion import explain
 from pytest_vbox.guest import CloudInitDone, Connection, GuestError
 from pytest_vbox.machines import diagnosis, power
 from pytest_vbox.machines.context import Context
@@ -75,6 +76,7 @@ class Boot:
 
         Raises:
             BootError: It did not come up.
+        HostExhausted: It did not, since this computer has no more of something.
         """
         __tracebackhide__ = True
         deadline = Deadline(self._plan.boot_timeout)
@@ -139,6 +141,7 @@ class Boot:
         state = self._machine.state
         if state not in power.RUNNING | {MachineState.STARTING, MachineState.RESTORING}:
             raise MachineError(_WENT_OFF.format(state))
+        diagnosis.check_not_stopped(self._machine, state, local=self._context.local)
 
     def _phase(self, phase: str, deadline: Deadline, step: Callable[[Deadline], None]) -> None:
         __tracebackhide__ = True
@@ -147,7 +150,9 @@ class Boot:
             with self._context.journal.doing(f"{_DOING[phase]} of {self._plan.name}", deadline.seconds):
                 step(deadline)
         except (VirtualBoxError, GuestError, MachineError) as error:
-            raise self._error(phase, deadline, error) from error
+            better = explain(error, f"starting {self._plan.name} (phase {phase})", self._context.folders)
+            # Such an error does not speak against the machine, nor against what it was forked from.
+            raise better or self._error(phase, deadline, error) from error
         self.phases[phase] = deadline.elapsed - before
 
     def _error(self, phase: str, deadline: Deadline, error: Exception) -> BootError:

@@ -9,7 +9,7 @@ import html
 import logging
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -99,9 +99,10 @@ class Cleaner:
             with held(state, f"clean up {self._identity}", Deadline(_PATIENCE)):
                 remove_abandoned_keys(state)
                 with abandoned(state) as ledgers:
+                    listed = {entry.id for ledger in ledgers for entry in ledger.entries}
                     for ledger in ledgers:
                         removed += self._after(ledger)
-                removed += self._unlisted()
+                removed += self._unlisted(listed)
                 remove_ended_runs(state)
                 self.kept()
         except Busy:
@@ -112,9 +113,8 @@ class Cleaner:
         """What one ledger lists."""
         died = f"process {ledger.pid} died"
         lines, removed = [], []
-        if any(entry.host == self._identity for entry in ledger.entries):
-            # It may have ended already. If not, VirtualBox keeps what was half made in it.
-            self._context.session.end_other(ledger.session)
+        # It may have ended already, or be of another VirtualBox. If not, this one keeps what was half made in it.
+        self._context.session.end_other(ledger.session, ledger.session_objects)
         for entry in [entry for entry in ledger.entries if entry.host in {"", self._identity}]:
             try:
                 if self._take(entry):
@@ -160,9 +160,11 @@ class Cleaner:
         """Whether a machine was kept, or made a golden one, in the last moment."""
         return machine_id in self._kept.ids() or any(golden.id == machine_id for golden in self._golden.all())
 
-    def _unlisted(self) -> Iterator[str]:
+    def _unlisted(self, listed: Collection[str]) -> Iterator[str]:
         """Machines of processes that died, which no ledger lists, as far as they say so themselves."""
         for machine_id, name, owner in [*self._signed(), *self._unregistered()]:
+            if machine_id in listed:
+                continue  # it could not be removed just now
             process = ProcessId.from_json(owner.get("process"))
             if process is None or not process.is_gone or owner.get("kept") or self._stays(machine_id):
                 continue

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pytest_vbox.exhaustion import Folder, own_folders
 from pytest_vbox.guest import Login
 from pytest_vbox.machines.plan import Plan, safe_name
 from pytest_vbox.machines.run_key import RunKey
 from pytest_vbox.models import Image
 from pytest_vbox.records import Journal
 from pytest_vbox.virtualbox import Machine, WebSession
+from pytest_vbox.virtualbox.errors import VirtualBoxError
 
 
 class NotWanted(Exception):
@@ -84,6 +87,15 @@ class Context:
             sudo_password=image.sudo_password.get_secret_value() if image.sudo_password else None,
             host_key=image.host_key,
         )
+
+    def folders(self) -> dict[Folder, Path]:
+        """Where things are written on this computer, for an error that says where there is no room."""
+        folders = {**own_folders(), Folder.STATE: self.state, Folder.ARTIFACTS: self.artifacts.absolute()}
+        if self.local:
+            with suppress(VirtualBoxError, OSError):  # it may be what does not answer
+                machines = Path(self.session.virtualbox.system_properties.default_machine_folder)
+                folders = {Folder.MACHINES: machines, **folders}
+        return folders
 
     def artifacts_folder(self, name: str, test: str) -> Path:
         """Where what a machine showed in a test is saved."""

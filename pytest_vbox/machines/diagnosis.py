@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.machines.configure.ports import SERIAL_LOGS
+from pytest_vbox.machines.errors import MachineError
 from pytest_vbox.machines.power import PATIENCE, console
 from pytest_vbox.printable import printable
 from pytest_vbox.virtualbox import Machine, WebSession
@@ -21,6 +24,11 @@ _LOG_CHUNK: Final = 256 * 1024
 _LOG_LIMIT: Final = 8 * 1024 * 1024
 _SERIAL_LIMIT: Final = 8 * 1024 * 1024
 _LINES: Final = 15
+# A VDI becomes larger by whole blocks of so many bytes.
+_VDI_GROWS: Final = 1024 * 1024
+# In VBox.log: why VirtualBox stopped a machine by itself, and that it let it go on.
+_STOPPED: Final = re.compile(r'VM runtime error: .*?errorID=(\S+) message="?(.*?)"?$', re.MULTILINE)
+_WENT_ON: Final = re.compile(r"Changing the VM state from '\w+' to 'RUNNING'")
 
 
 @dataclass(frozen=True)
@@ -130,6 +138,39 @@ def vbox_log(machine: Machine, offset: int = 0) -> bytes:
     except VirtualBoxError:
         logger.debug("no VBox.log", exc_info=True)
     return bytes(log)
+
+
+def check_not_stopped(machine: Machine, state: MachineState, *, local: bool) -> None:
+    """See that VirtualBox has not paused a machine by itself, as it does when it cannot write to its disk.
+
+    Args:
+        machine: A machine that runs.
+        state: Its state.
+        local: Whether its files are on this computer.
+
+    Raises:
+        MachineError: It has; with VirtualBox's own words.
+    """
+    if state is not MachineState.PAUSED:
+        return
+    log = vbox_log(machine).decode(errors="replace")
+    since = max((found.end() for found in _WENT_ON.finditer(log)), default=0)
+    reasons = [f"{found[2]} ({found[1]})" for found in _STOPPED.finditer(log, since)]
+    if not reasons and local and _is_full(Path(machine.snapshot_folder)):
+        # VBox.log is on the same disk, and ends before it would say so.
+        reasons = ["No space left on device, not even for VBox.log"]
+    if reasons:
+        raise MachineError(
+            f"VirtualBox has paused {machine.name} by itself: {reasons[-1]}. It goes on with resume(), once that "
+            "is mended"
+        )
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free < _VDI_GROWS
+    except OSError:
+        return False
 
 
 def _try_screenshot(session: WebSession, machine: Machine, state: MachineState) -> bytes:

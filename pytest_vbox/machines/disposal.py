@@ -10,6 +10,18 @@ from typing import Final
 _THREADS: Final = 2
 
 
+class _Once:
+    """Something that is done by whoever comes first."""
+
+    def __init__(self, task: Callable[[], None]) -> None:
+        self._task = task
+        self._taken = threading.Lock()
+
+    def __call__(self) -> None:
+        if self._taken.acquire(blocking=False):
+            self._task()
+
+
 class Disposal:
     """A few threads for what nobody has to wait for."""
 
@@ -25,7 +37,12 @@ class Disposal:
             name: Its name.
             task: Does it; what it raises is kept.
         """
-        self._threads.submit(self._run, name, task)
+        once = _Once(lambda: self._run(name, task))
+        try:
+            self._threads.submit(once)
+        except RuntimeError:
+            # No thread can be started any more. It may be in the queue all the same, so whoever is first does it.
+            once()
 
     def problems(self) -> list[tuple[str, Exception]]:
         """The names of the machines with which something went wrong, and what; each is told once."""

@@ -21,7 +21,7 @@ from pytest_vbox.machines.golden import GOLDEN_KEY, SNAPSHOT, Golden, is_stale
 from pytest_vbox.machines.golden_key import Platform
 from pytest_vbox.machines.machine import Machine
 from pytest_vbox.machines.plan import GOLDEN_GROUP
-from pytest_vbox.ownership import Busy, held
+from pytest_vbox.ownership import Busy, held, names_written_down
 from pytest_vbox.records import Journal
 from pytest_vbox.virtualbox import Machine as ApiMachine
 from pytest_vbox.virtualbox import Snapshot, WebSession
@@ -169,7 +169,7 @@ class GoldenMachines:
         found = self.find(key)
         if found is not None:
             return found
-        asked = time.time()
+        asked = time.monotonic()
         lock = held(self._state, f"golden {self.platform.identity} {key}", deadline, on_wait)
         with ExitStack() as locked:
             try:
@@ -228,10 +228,12 @@ class GoldenMachines:
         raise BootError(machine, phase, seconds, f"{report}\n{note}")
 
     def _remember(self, failure: Path, error: BootError, tries: int) -> None:
-        failure.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         what = [error.machine, error.phase, error.seconds, error.report]
-        document = {"run": self._run, "at": time.time(), "tries": tries, "error": what}
-        failure.write_text(json.dumps(document), encoding="utf-8")
+        document = {"run": self._run, "at": time.monotonic(), "tries": tries, "error": what}
+        # Why it failed is what counts; the others may find out for themselves.
+        with suppress(OSError):
+            failure.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            failure.write_text(json.dumps(document), encoding="utf-8")
 
     # Taking away
 
@@ -307,14 +309,17 @@ class GoldenMachines:
         return False
 
     def _drop_orphans(self, api: ApiMachine) -> None:
-        """Delete the disks of forks that were never registered: whoever was at it failed, or died.
+        """Delete the disks that forks have left which nobody knows of any more.
 
-        It is leased, so no fork of it is being made.
+        It is leased, so no fork of it is being made. One that is just being removed has no machine for a moment,
+        but it is in somebody's ledger until it is gone.
         """
+        known = names_written_down(self._state)
         for entry in api.find_snapshot(SNAPSHOT).machine.medium_attachments:
             for child in entry.medium.children if entry.medium is not None else ():
                 with suppress(AccessDenied, InvalidObjectReference, ObjectNotFound):
-                    drop_orphan(child)
+                    if known.isdisjoint(Path(child.location).parts):
+                        drop_orphan(child)
 
     def _used(self, golden_id: str) -> Path:
         folder = self._folder / "used"

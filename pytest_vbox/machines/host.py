@@ -17,6 +17,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from pytest_vbox import places
+from pytest_vbox.exhaustion import explained
 from pytest_vbox.guest import load_key
 from pytest_vbox.images import Library, Report, silent
 from pytest_vbox.machines import environment, seed_drive
@@ -232,12 +233,13 @@ class VirtualBoxHost:
         self.journal.take_waited()
         wanted = self.wanted(image, profile, hardware)
         mode = self.settings.reset if reset is None else Reset(reset)
-        plan = self._plan(wanted, name=name, mode=mode, boot_timeout=boot_timeout, test=test)
-        if start and mode is Reset.LIVE:
-            # A machine that waits has a name already.
-            machine, way = self._supply.live(plan, wanted if name is None else None)
-        else:
-            machine, way = self._supply.cold(plan, start=start), Way.COLD
+        with explained("making a machine", self.context.folders):
+            plan = self._plan(wanted, name=name, mode=mode, boot_timeout=boot_timeout, test=test)
+            if start and mode is Reset.LIVE:
+                # A machine that waits has a name already.
+                machine, way = self._supply.live(plan, wanted if name is None else None)
+            else:
+                machine, way = self._supply.cold(plan, start=start), Way.COLD
         self._machines.append(machine)
         if start:
             self._supply.tell(machine, way, time.monotonic() - started)

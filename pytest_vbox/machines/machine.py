@@ -253,7 +253,10 @@ class Machine(Body):
         """Save the machine's state and switch it off; ``start()`` goes on from there."""
         self._disconnect()
         deadline = Deadline(power.PATIENCE)
-        with self._context.session.lock(self.api, LockType.SHARED, deadline) as held:
+        with (
+            self._explained("saving the state of"),
+            self._context.session.lock(self.api, LockType.SHARED, deadline) as held,
+        ):
             held.machine.save_state().wait(deadline)
         self._context.session.wait_for_unlock(self.api, deadline)
 
@@ -267,16 +270,20 @@ class Machine(Body):
         """
         deadline = Deadline(power.PATIENCE)
         running = self.state.is_online
-        with self._context.session.lock(
-            self.api, LockType.SHARED if running else LockType.WRITE, deadline
-        ) as held:
+        with (
+            self._explained("taking a snapshot of"),
+            self._context.session.lock(self.api, LockType.SHARED if running else LockType.WRITE, deadline) as held,
+        ):
             held.machine.take_snapshot(name).wait(deadline)
 
     def restore(self, name: str) -> None:
         """Go back to a snapshot: disk and, if it ran then, memory; then it runs again, newly connected."""
         self.power_off()
         deadline = Deadline(power.PATIENCE)
-        with self._context.session.lock(self.api, LockType.WRITE, deadline) as held:
+        with (
+            self._explained("restoring a snapshot of"),
+            self._context.session.lock(self.api, LockType.WRITE, deadline) as held,
+        ):
             mutable = held.machine
             mutable.restore_snapshot(mutable.find_snapshot(name)).wait(deadline)
         if self.state is MachineState.SAVED:
@@ -298,13 +305,14 @@ class Machine(Body):
         """
         mode = Reset(mode) if mode is not None else self._plan.reset
         started = time.monotonic()
-        self.power_off()
-        if mode is Reset.LIVE and self._origin is not None:
-            self._is_now(self._steward.rebuild(self, Reset.LIVE))
-        else:
-            self._empty(mode)
-            self._now_untouched()
-        self.start()
+        with self._explained("resetting"):
+            self.power_off()
+            if mode is Reset.LIVE and self._origin is not None:
+                self._is_now(self._steward.rebuild(self, Reset.LIVE))
+            else:
+                self._empty(mode)
+                self._now_untouched()
+            self.start()
         self._steward.was_reset(self, time.monotonic() - started)
 
     def _empty(self, mode: Reset) -> None:

@@ -178,13 +178,31 @@ class Pool:
             return
         with self._mutex:
             leaving = list(self._unwanted())
-            begun = [(what, self._threads.submit(self._supplier.prepare, what)) for what in self._missing()]
+            begun = list(self._begun(self._missing()))
             self._making += begun
         for what, future in begun:
             # Not under the lock: of one that is done already, it is called at once.
             future.add_done_callback(lambda done, what=what: self._made(what, done))  # type: ignore[misc]
         for machine in leaving:
             self._supplier.discard(machine)
+
+    def _begun(self, missing: Sequence[Wanted]) -> Iterator[tuple[Wanted, Future[Machine | None]]]:
+        for what in missing:
+            hopeless = threading.Event()
+            try:
+                yield what, self._threads.submit(self._prepare, what, hopeless)
+            except RuntimeError:
+                # No thread can be started; it will be made when it is asked for. It may be in the queue already.
+                hopeless.set()
+                logger.debug("a machine is not prepared", exc_info=True)
+                return
+
+    def _prepare(self, what: Wanted, hopeless: threading.Event) -> Machine | None:
+        machine = self._supplier.prepare(what) if not hopeless.is_set() else None
+        if machine is not None and hopeless.is_set():
+            self._supplier.discard(machine)
+            return None
+        return machine
 
     def _missing(self) -> list[Wanted]:
         next_ones = Counter(self._upcoming[: self._size])

@@ -34,7 +34,7 @@ def launch(session: WebSession, machine: Machine, deadline: Deadline) -> None:
         VirtualBoxError: It did not, with VirtualBox's own words.
     """
     session.wait_for_unlock(machine, deadline)
-    with unlocking(session.new_session()) as spawned:
+    with session.session_object() as spawned, unlocking(spawned):
         machine.launch_vm_process(spawned, "headless").wait(deadline)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from pytest_vbox.deadline import Deadline
+from pytest_vbox.exhaustion import HostExhausted, explain, own_folders
 from pytest_vbox.files import read_regular
 from pytest_vbox.images import Bases
 from pytest_vbox.machines.errors import MachineError, StepError
@@ -103,7 +104,8 @@ class Provisioned:
         name = key(image, disk)
         found = self._find(name)
         if found is not None:
-            _used(found).touch()
+            with suppress(OSError):  # a cache that cannot be written has the disk all the same
+                _used(found).touch()
             return found
         # Never twice the same, since VirtualBox remembers the disk of a file that somebody deleted.
         target = self._folder / f"{name}-{secrets.token_hex(4)}.vdi"
@@ -119,9 +121,13 @@ class Provisioned:
                 self._make(model, target, make)
                 _used(target).write_text(model.image_name, encoding="utf-8")
             except Exception as error:
-                # The other workers of this run wait for the same, and would fail the same way.
-                self._folder.mkdir(parents=True, exist_ok=True)
-                failure.write_text(json.dumps({"run": self._run, "error": str(error)}), encoding="utf-8")
+                # The other workers of this run wait for the same, and would fail the same way; but for what is
+                # this computer's fault, and may be over soon.
+                known = isinstance(error, HostExhausted | OSError)
+                if not known and explain(error, "provisioning", own_folders) is None:
+                    with suppress(OSError):
+                        self._folder.mkdir(parents=True, exist_ok=True)
+                        failure.write_text(json.dumps({"run": self._run, "error": str(error)}), encoding="utf-8")
                 raise
         return target
 

@@ -10,7 +10,7 @@ from pytest_vbox.deadline import Deadline
 from pytest_vbox.machines import seed_drive
 from pytest_vbox.machines.plan import GOLDEN_GROUP, GROUP
 from pytest_vbox.machines.power import PATIENCE, power_off
-from pytest_vbox.virtualbox import Medium, WebSession
+from pytest_vbox.virtualbox import Machine, Medium, WebSession
 from pytest_vbox.virtualbox.enums import CleanupMode, DeviceType
 from pytest_vbox.virtualbox.errors import (
     AccessDenied,
@@ -35,9 +35,9 @@ def remove(session: WebSession, machine_id: str, *, local: bool) -> bool:
     Raises:
         VirtualBoxError: VirtualBox refused; what is left is still written in the ledger.
     """
-    try:
-        machine = session.virtualbox.find_machine(machine_id)
-    except ObjectNotFound:
+    machine = _find(session, machine_id) or _find(session, machine_id)
+    if machine is None:
+        # Said twice: what is struck from the ledger over a wrong answer would stay.
         return False
     power_off(session, machine)
     name, folder, snapshots = machine.name, _folder(machine.settings_file_path), machine.snapshot_folder
@@ -59,6 +59,12 @@ def remove(session: WebSession, machine_id: str, *, local: bool) -> bool:
         _delete_folder(folder, name)
         _delete_folder(snapshots, name)
     return True
+
+
+def _find(session: WebSession, machine_id: str) -> Machine | None:
+    with suppress(ObjectNotFound):
+        return session.virtualbox.find_machine(machine_id)
+    return None
 
 
 def remove_folder(session: WebSession, name: str) -> None:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from pytest_vbox.deadline import Deadline
+from pytest_vbox.exhaustion import explain
 from pytest_vbox.machines import fork, removal, seed_drive
 from pytest_vbox.machines.body import Built
 from pytest_vbox.machines.context import Context
@@ -122,6 +123,10 @@ class Supply:
         try:
             return self._forker.fork(plan, key, place), Way.FORKED
         except NoGolden as error:
+            lacking = explain(error, f"taking the snapshot that {plan.name} is forked from", self._context.folders)
+            if lacking is not None:
+                self._release(place)
+                raise lacking from error
             self._hopeless[key] = str(error)
             return self._unforked(plan, str(error), place)
         except ForkFailed as failure:
@@ -144,7 +149,8 @@ class Supply:
             machine = self._forker.fork(plan, key, place)
         except NoGolden as error:
             self._release(place)
-            self._hopeless[key] = str(error)
+            if explain(error, "preparing a machine", self._context.folders) is None:
+                self._hopeless[key] = str(error)
             return None
         except BaseException:
             self._release(place)
@@ -316,7 +322,9 @@ class Supply:
         machine._unlock()
         self._maker.take_away(plan.id, plan.name)
         machine._forwards.release()
-        self._ledger.strike(plan.id)
+        # It is gone, which whoever reads the ledger later will find; what is written next says so too.
+        with suppress(OSError):
+            self._ledger.strike(plan.id)
 
     # Inside
 

@@ -4,10 +4,19 @@ machines, locks and counts that hold over all workers and runs.
 Knows nothing of images and hardware models, nor of VirtualBox.
 """
 
+from pytest_vbox.ownership.background import NotStarted
 from pytest_vbox.ownership.capacity import Capacity, CapacityExceeded, Limits, Place
 from pytest_vbox.ownership.folders import OwnFolder, remove_abandoned
 from pytest_vbox.ownership.kept import KeptMachine, KeptMachines
-from pytest_vbox.ownership.ledger import Abandoned, Entry, Kind, Ledger, abandoned, remove_ended_runs
+from pytest_vbox.ownership.ledger import (
+    Abandoned,
+    Entry,
+    Kind,
+    Ledger,
+    abandoned,
+    names_written_down,
+    remove_ended_runs,
+)
 from pytest_vbox.ownership.lockfiles import Busy
 from pytest_vbox.ownership.locks import PortLock, held, reserve_port
 from pytest_vbox.ownership.process import ProcessId
@@ -25,6 +34,7 @@ __all__ = [
     "Kind",
     "Ledger",
     "Limits",
+    "NotStarted",
     "OwnFolder",
     "Place",
     "PortLock",
@@ -34,6 +44,7 @@ __all__ = [
     "abandoned",
     "held",
     "log_file",
+    "names_written_down",
     "remove_abandoned",
     "remove_ended_runs",
     "report",

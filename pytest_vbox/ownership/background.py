@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Any
 
 
+class NotStarted(Exception):
+    """A process of ours did not start. Where it cannot write, its log has no room for the reason either."""
+
+
 def start(module: str, *arguments: str, folder: Path, output: Any, errors: Any) -> subprocess.Popen[bytes]:
     """Run a module of ours in a process of its own.
 

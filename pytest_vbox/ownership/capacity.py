@@ -204,7 +204,8 @@ class Capacity:
             self._slots.clear()
             self._tickets.clear()
         try:
-            self._publish()
+            with contextlib.suppress(OSError):  # without its lock its part is nobody's
+                self._publish()
         finally:
             self._register.leave(self._id)
             self._register.wake()
@@ -288,7 +289,9 @@ class Capacity:
                 del self._slots[place]
             else:
                 self._slots[place] = changed
-        self._publish()
+        # What does not fit on the disk now is written with the next change, or when this participant leaves.
+        with contextlib.suppress(OSError):
+            self._publish()
 
     def _publish(self) -> None:
         """Bring the ledger up to date with what this participant holds and waits for."""

@@ -104,6 +104,7 @@ class Ledger:
         self._mutex = threading.Lock()
         self._entries: dict[str, Entry] = {}
         self._session = ""
+        self._session_objects: list[str] = []
         self._process = ProcessId.mine().to_json()
 
     @property
@@ -162,7 +163,19 @@ class Ledger:
         """
         with self._mutex:
             self._session = session
+            self._session_objects.clear()
             if self._entries:
+                self._write()
+
+    def locks_with(self, session_object: str) -> None:
+        """Write down a session object of the web session, before this process locks a machine with it.
+
+        VirtualBox keeps a machine locked, whoever died, until somebody unlocks it with the same object.
+        """
+        with self._mutex:
+            self._session_objects.append(session_object)
+            # Machines can be removed all the same where no more can be written, and removing them takes locks.
+            with suppress(OSError):
                 self._write()
 
     def close(self) -> None:
@@ -196,6 +209,7 @@ class Ledger:
             "process": self._process,
             "command": " ".join(sys.argv)[:_LONGEST_COMMAND],
             "session": self._session,
+            "session_objects": self._session_objects,
             "entries": [asdict(entry) for entry in self._entries.values()],
         }
         write_synced(self.path, json.dumps(document, indent=1) + "\n")
@@ -210,6 +224,7 @@ class Abandoned:
         run: The run it belongs to.
         pid: The number of the process.
         session: The web session that it did not end.
+        session_objects: What it locked machines with.
         entries: What is left.
     """
 
@@ -217,6 +232,7 @@ class Abandoned:
     run: str = ""
     pid: int = 0
     session: str = ""
+    session_objects: list[str] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
 
     def strike(self, entry: Entry) -> None:
@@ -246,6 +262,7 @@ class Abandoned:
                 if document["format"] == _FORMAT:
                     found.entries = [Entry.from_json(entry) for entry in document["entries"]]
                     found.session = str(document.get("session", ""))
+                    found.session_objects = [str(one) for one in document.get("session_objects", [])]
                     break
             except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
                 continue
@@ -286,6 +303,16 @@ def abandoned(state: Path, only: Path | None = None, patience: float = 0.0) -> I
             lock.release()
             if gone:
                 _remove_if_empty(path.parent)
+
+
+def names_written_down(state: Path) -> frozenset[str]:
+    """The names of all that any ledger lists, of the living and of the dead: somebody sees to it.
+
+    Args:
+        state: The state folder.
+    """
+    ledgers = (Abandoned.read(path) for path in (state / "runs").glob("*/[0-9]*.json"))
+    return frozenset(entry.name for ledger in ledgers for entry in ledger.entries)
 
 
 def remove_ended_runs(state: Path) -> None:

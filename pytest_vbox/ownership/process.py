@@ -19,6 +19,8 @@ _START_FIELD: Final = 19
 _STATE_FIELD: Final = 0
 # Seconds by which the time that a system gives for the start of a process may waver.
 _TOLERANCE: Final = 2.0
+_HIGHEST_PID: Final = 2**31 - 1  # what the system's own calls take
+_LATEST: Final = 1e15  # more than either kind of time will ever be
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,14 @@ class ProcessId:
         started = _started(self.pid)
         return started is None or abs(started - self.started) >= _TOLERANCE
 
+    def find(self) -> psutil.Process | None:
+        """The process, or None if it has ended, or is on another computer."""
+        if self.computer != _computer() or self.is_gone:
+            return None
+        with suppress(psutil.Error):
+            return psutil.Process(self.pid)
+        return None
+
     def to_json(self) -> dict[str, Any]:
         """As it is written down."""
         return asdict(self)
@@ -73,8 +83,11 @@ class ProcessId:
             pid, started = document["pid"], document["started"]
         except KeyError:
             return None
-        texts, numbers = isinstance(computer, str) and isinstance(boot, str), type(started) in {int, float}
-        return cls(computer, boot, pid, float(started)) if texts and numbers and type(pid) is int else None
+        if not isinstance(computer, str) or not isinstance(boot, str) or type(started) not in {int, float}:
+            return None
+        if type(pid) is not int or not 0 < pid <= _HIGHEST_PID or not abs(started) <= _LATEST:
+            return None
+        return cls(computer, boot, pid, float(started))
 
 
 @cache

@@ -30,7 +30,7 @@ _MODULE: Final = "pytest_vbox.reaper"
 _PATIENCE: Final = 30.0
 
 
-class ReaperUnavailable(RuntimeError):
+class ReaperUnavailable(background.NotStarted):
     """There is nobody who would clean up after this process, so nothing is made."""
 
 
@@ -59,7 +59,8 @@ class Reaper:
         """
 
         def begin() -> None:
-            with suppress(ReaperUnavailable, Busy, OSError):
+            # RuntimeError: no thread can be started.
+            with suppress(ReaperUnavailable, Busy, OSError, RuntimeError):
                 self.attend(ledger)
 
         threading.Thread(target=begin, name="pytest-vbox-reaper", daemon=True).start()
@@ -130,7 +131,12 @@ class Reaper:
         # Whatever it does, its first line comes, or the end of its output.
         impatience = threading.Timer(_PATIENCE, process.kill)
         impatience.daemon = True
-        impatience.start()
+        try:
+            impatience.start()
+        except RuntimeError:
+            process.kill()
+            process.communicate()
+            raise
         with cast("IO[bytes]", process.stdout) as output:
             said = output.readline()
         impatience.cancel()

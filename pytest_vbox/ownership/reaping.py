@@ -80,7 +80,14 @@ class Watch:
         with suppress(OSError):  # closed at the end
             while True:
                 connection, _ = self._listener.accept()
-                threading.Thread(target=self._attend, args=(connection,), daemon=True).start()
+                try:
+                    threading.Thread(target=self._attend, args=(connection,), daemon=True).start()
+                except RuntimeError:
+                    # No thread can be started. It hears so at once; if it was the first, nobody is to be watched.
+                    connection.close()
+                    with self._changed:
+                        self._had_any = True
+                        self._changed.notify_all()
 
     def _attend(self, connection: socket.socket) -> None:
         with connection:

@@ -14,10 +14,10 @@ from typing import BinaryIO, Final
 import psutil
 
 from pytest_vbox.deadline import Deadline
-from pytest_vbox.ownership import background, held
+from pytest_vbox.ownership import ProcessId, background, held
 from pytest_vbox.service.installation import VirtualBoxUnusable, find_installation
 from pytest_vbox.service.listener import is_trusted
-from pytest_vbox.service.record import Lease, Process, Record
+from pytest_vbox.service.record import Lease, Record
 
 #: Where VirtualBox's service listens if it is started without options.
 USUAL_PORT: Final = 18083
@@ -135,7 +135,7 @@ def _running(state: Path) -> Record | None:
     return None
 
 
-def _end(identity: Process) -> None:
+def _end(identity: ProcessId) -> None:
     process = identity.find()
     if process is None:
         return

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Final
 
+from pytest_vbox.ownership import NotStarted
+
 _COMMAND_TIMEOUT: Final = 60.0
 #: Set where VirtualBox may interpret guests without its kernel driver, as tools/rig does.
 _WITHOUT_DRIVER: Final = "VBoxInternal/HM/FallbackToIEM"
@@ -28,7 +30,7 @@ class VirtualBoxNotFound(Exception):
     """There is no VirtualBox on this computer, and no URL of one elsewhere was given."""
 
 
-class VirtualBoxUnusable(Exception):
+class VirtualBoxUnusable(NotStarted):
     """VirtualBox is there but cannot run: no kernel driver, or its service does not start."""
 
 

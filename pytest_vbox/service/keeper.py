@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Final
 
 from pytest_vbox.deadline import Deadline
-from pytest_vbox.ownership import held, reserve_port
+from pytest_vbox.ownership import ProcessId, held, reserve_port
 from pytest_vbox.service.endpoint import answers
 from pytest_vbox.service.installation import Installation, VirtualBoxUnusable
 from pytest_vbox.service.listener import is_trusted
-from pytest_vbox.service.record import Process, Record, in_use
+from pytest_vbox.service.record import Record, in_use
 
 _HOST: Final = "127.0.0.1"
 #: Seconds without a user after which the service is ended: within a minute nothing of a run is left.
@@ -48,12 +48,15 @@ def keep(state: Path, installation: Installation, idle: float) -> int:
     try:
         if not _wait_until_it_answers(service, port.port, stopping):
             return 1
+        running = ProcessId.of(service.pid)
+        if running is None:  # it has ended since
+            return 1
         record = Record(
             url=f"http://{_HOST}:{port.port}",
             user=user,
             password=password,
-            keeper=Process.of(os.getpid()),
-            service=Process.of(service.pid),
+            keeper=ProcessId.mine(),
+            service=running,
         )
         record.write(state)
         _wait_until_idle(state, service, stopping, idle)

@@ -5,44 +5,21 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, Self
 from urllib.parse import urlsplit
 
-import psutil
 from filelock import FileLock, Timeout
 
 from pytest_vbox.deadline import Deadline
-from pytest_vbox.ownership import held
+from pytest_vbox.ownership import ProcessId, held
 
 _NAME: Final = "service.json"
-_HIGHEST_PID: Final = 2**31 - 1  # what the system's own calls take
 # Seconds; nobody sweeps for longer than a moment.
 _PATIENCE: Final = 60.0
-
-
-@dataclass(frozen=True)
-class Process:
-    """A process, told from a later one of the same number by when it was started."""
-
-    pid: int
-    started: float
-
-    @classmethod
-    def of(cls, pid: int) -> Self:
-        return cls(pid, psutil.Process(pid).create_time())
-
-    def find(self) -> psutil.Process | None:
-        """The process, or None if it has ended."""
-        try:
-            process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.started) < 1 and process.status() != psutil.STATUS_ZOMBIE
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            return None  # not there, or another user's by now
-        return process if same else None
 
 
 @dataclass(frozen=True)
@@ -52,8 +29,8 @@ class Record:
     url: str
     user: str
     password: str = field(repr=False)
-    keeper: Process
-    service: Process
+    keeper: ProcessId
+    service: ProcessId
 
     @classmethod
     def read(cls, state: Path) -> Self | None:
@@ -121,11 +98,11 @@ def _sweeping(state: Path) -> Iterator[Path]:
         yield folder
 
 
-def _process(document: Mapping[str, float]) -> Process:
-    pid = int(document["pid"])
-    if not 0 < pid <= _HIGHEST_PID:
-        raise ValueError(f"{pid} is no process")
-    return Process(pid, float(document["started"]))
+def _process(document: object) -> ProcessId:
+    process = ProcessId.from_json(document)
+    if process is None:
+        raise ValueError("no process")
+    return process
 
 
 def _text(value: object) -> str:

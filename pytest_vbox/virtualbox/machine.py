@@ -366,4 +366,3 @@ def unlocking(session: Session) -> Iterator[Session]:
             error.add_note(f"(then unlocking the machine failed too: {second})")
         raise
     session.unlock_machine()
-    session.release()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import resources
@@ -66,9 +66,14 @@ class WebSession:
         self.api_version = api_version
         self._credentials = credentials
         self._logon_lock = threading.Lock()
+        #: Session objects that may be used again, and those that may still hold a lock after an error.
+        self._idle: list[Session] = []
+        self._doubtful: list[Session] = []
         self.virtualbox = VirtualBox(api, reference, self._renew)
         #: Is told of the reference of each new web session, after an old one was lost.
         self.on_logon: Callable[[str], None] = lambda _: None
+        #: Is told of the reference of each new session object, before anything is locked with it.
+        self.on_session_object: Callable[[str], None] = lambda _: None
         self._closed = threading.Event()
         self._keeper = threading.Thread(target=self._keep_alive, name="pytest-vbox-keep-alive", daemon=True)
         self._keeper.start()
@@ -81,13 +86,18 @@ class WebSession:
     ) -> None:
         self.close()
 
-    def end_other(self, reference: str) -> None:
+    def end_other(self, reference: str, session_objects: Iterable[str] = ()) -> None:
         """Log another web session off, of a process that died. It is no error if it has ended already.
 
         Args:
             reference: What that process knew as its `virtualbox`; may be empty.
+            session_objects: The references of what it locked machines with. Logging off would not unlock these,
+                and nobody could any more, until VirtualBox's web service ends.
         """
         if reference and reference != self.virtualbox.reference:
+            for session in (Session(self.api, object_reference) for object_reference in session_objects):
+                with suppress(VirtualBoxError):
+                    _unlock(session)
             with suppress(VirtualBoxError):
                 self.api.call("IWebsessionManager_logoff", refIVirtualBox=reference)
 
@@ -96,6 +106,7 @@ class WebSession:
         if self._closed.is_set():
             return
         self._closed.set()
+        self._unlock_doubtful()
         with suppress(VirtualBoxError):
             self.api.call("IWebsessionManager_logoff", refIVirtualBox=self.virtualbox.reference)
         self.api.wire.close()
@@ -116,14 +127,37 @@ class WebSession:
         """
         if lock_type is LockType.WRITE:
             self.wait_for_unlock(machine, deadline)
-        session = self.new_session()
-        machine.lock_machine(session, lock_type)
-        with unlocking(session):
-            yield session
+        with self.session_object() as session:
+            machine.lock_machine(session, lock_type)
+            with unlocking(session):
+                yield session
 
-    def new_session(self) -> Session:
-        """A session object of its own for one lock."""
+    @contextmanager
+    def session_object(self) -> Iterator[Session]:
+        """A session object for one lock; used again for another, if all goes well."""
+        mine = self.virtualbox.reference
+        try:
+            session = self._idle.pop()
+        except IndexError:
+            session = self._new_session_object()
+        try:
+            yield session
+        except BaseException:
+            self._doubtful.append(session)
+            raise
+        if self.virtualbox.reference == mine:
+            self._idle.append(session)
+
+    def _unlock_doubtful(self) -> None:
+        """Unlock what a call locked, or failed to unlock, whose answer never came: logging off would not do it."""
+        for session in self._doubtful[:]:
+            with suppress(VirtualBoxError, ValueError):  # ValueError: another thread was faster
+                _unlock(session)
+                self._doubtful.remove(session)
+
+    def _new_session_object(self) -> Session:
         reference = self.api.call("IWebsessionManager_getSessionObject", refIVirtualBox=self.virtualbox.reference)
+        self.on_session_object(str(reference))
         return Session(self.api, str(reference))
 
     def wait_for_unlock(self, machine: Machine, deadline: Deadline) -> None:
@@ -134,11 +168,12 @@ class WebSession:
         """
         if machine.session_state is SessionState.UNLOCKED:
             return
+        self._unlock_doubtful()
         self.virtualbox.event_source.wait_until(
             lambda: machine.session_state is SessionState.UNLOCKED,
             _STATE_EVENTS,
             deadline,
-            lambda: f"machine {machine.name} is still locked (session {machine.session_state}, {machine.state})",
+            lambda: _still_locked(machine),
         )
 
     def wait_for_state(
@@ -167,6 +202,8 @@ class WebSession:
             except InvalidObjectReference:
                 reference = _logon(self.api, self._credentials)
                 self.virtualbox.reference = reference
+                self._idle.clear()
+                self._doubtful.clear()
                 self.on_logon(reference)
             return reference
 
@@ -177,6 +214,23 @@ class WebSession:
             except VirtualBoxError:
                 # The next call of the owner says so in its own words and can do something about it.
                 logger.debug("keep-alive failed", exc_info=True)
+
+
+def _unlock(session: Session) -> None:
+    if session.state is not SessionState.UNLOCKED:
+        session.unlock_machine()
+
+
+def _still_locked(machine: Machine) -> str:
+    state = machine.state
+    words = f"machine {machine.name} is still locked (session {machine.session_state}, {state})"
+    if state.is_online:
+        return words
+    # Nothing runs that would unlock it sooner or later.
+    return (
+        f"{words}, by its settings window in VirtualBox, or by a web session that has ended; that one lets go "
+        "when the web service is started anew (`pytest-vbox service stop` ends the private one)"
+    )
 
 
 def connect(

@@ -120,6 +120,17 @@ def after(do: Callable[[], object]) -> Action:
     return act
 
 
+#: What may become of one call, by its name.
+FAULTS: Final[dict[str, Action]] = {
+    "refused": virtualbox_error(0x80004005),
+    "not-found": virtualbox_error(0x80BB0001),
+    "http-503": http_error(503),
+    "never-arrived": drop_before,
+    "reply-lost": drop_after,
+    "reply-cut": cut,
+}
+
+
 @dataclass
 class _Rule:
     operation: str

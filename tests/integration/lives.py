@@ -26,7 +26,7 @@ from pytest_vbox.hosts import connect_host
 from pytest_vbox.machines import VirtualBoxHost
 from pytest_vbox.machines.golden import GOLDEN_KEY
 from pytest_vbox.machines.plan import GOLDEN_GROUP, GROUP, OWNER_KEY
-from pytest_vbox.ownership.ledger import run_folder
+from pytest_vbox.ownership.ledger import Abandoned, run_folder
 from pytest_vbox.virtualbox import Medium
 from pytest_vbox.virtualbox.errors import AccessDenied, InvalidObjectReference, ObjectNotFound
 
@@ -101,16 +101,17 @@ class Life:
 
     def outcome(self, patience: float) -> tuple[str, str]:
         """How it ended; ``hangs`` if it did not."""
-        if not self.told.poll(patience):
-            self.kill()
-            return "hangs", ""
-        try:
-            said: tuple[str, str] = self.told.recv()
-        except EOFError:
-            return "killed", ""
-        finally:
-            self.process.join(20)
-        return said
+        with self.told:
+            if not self.told.poll(patience):
+                self.kill()
+                return "hangs", ""
+            try:
+                said: tuple[str, str] = self.told.recv()
+            except EOFError:
+                return "killed", ""
+            finally:
+                self.process.join(20)
+            return said
 
 
 class Stage:
@@ -155,7 +156,7 @@ class Stage:
         for operation in self.proxy.calls:
             if not operation or operation.startswith("IWebsessionManager_log"):
                 continue
-            if every or not _LOOKING.search(operation):
+            if every or is_changing(operation):
                 seen[operation] = seen.get(operation, 0) + 1
                 steps.append((operation, seen[operation]))
         self.proxy.reset()
@@ -164,12 +165,24 @@ class Stage:
     def wait_until_reaped(self, life: Life) -> bool:
         """Wait until the reaper has gone; whether it did, within the minute that we promise."""
         folder = run_folder(places.state_folder(), life.run)
-        deadline, pause = time.monotonic() + _PATIENCE, multiprocessing.Event()
-        while folder.exists() or any(self._processes(life)):
+        return self._wait_while(lambda: folder.exists() or any(self._processes(life)), _PATIENCE)
+
+    def wait_until_nobody_lives(self, life: Life) -> bool:
+        """Wait until the reaper has gone, even if it had to give up."""
+        return self._wait_while(lambda: any(self._processes(life)), 2 * _PATIENCE)
+
+    def _wait_while(self, condition: Callable[[], bool], patience: float) -> bool:
+        deadline, pause = time.monotonic() + patience, multiprocessing.Event()
+        while condition():
             if time.monotonic() > deadline:
                 return False
             pause.wait(0.05)
         return True
+
+    def end_session(self, life: Life) -> None:
+        """End the web session of a life, as VirtualBox does when it has heard nothing for too long."""
+        for file in run_folder(places.state_folder(), life.run).glob("[0-9]*.json"):
+            self.host.session.end_other(Abandoned.read(file).session)
 
     def left_of(self, life: Life) -> list[str]:
         """What is left of a life, in words."""
@@ -215,6 +228,11 @@ def _descendants(medium: Medium) -> list[Medium]:
     return []
 
 
+def is_changing(operation: str) -> bool:
+    """Whether a call does more than look."""
+    return not _LOOKING.search(operation)
+
+
 def sample(steps: list[tuple[str, int]], most: int | None) -> list[tuple[str, int]]:
     """Some of the steps, evenly spread, with every operation's first call before another's second."""
     if most is None or len(steps) <= most:
@@ -222,3 +240,20 @@ def sample(steps: list[tuple[str, int]], most: int | None) -> list[tuple[str, in
     first = [step for step in steps if step[1] == 1]
     chosen = first if len(first) <= most else [first[index * len(first) // most] for index in range(most)]
     return [step for step in steps if step in chosen]
+
+
+def outside_locks(steps: list[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Those steps during which no machine is locked."""
+    held = in_locks(steps)
+    return [step for step in steps if step not in held]
+
+
+def in_locks(steps: list[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Those steps during which a machine is locked, or may become so."""
+    found, held = [], 0
+    for step in steps:
+        held += step[0] == "IMachine_lockMachine"
+        if held:
+            found.append(step)
+        held -= step[0] == "ISession_unlockMachine" and held > 0
+    return found

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 import psutil
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from pytest_vbox.hosts import connect_host
 from pytest_vbox.machines import VirtualBoxHost
 from pytest_vbox.settings import load
+from pytest_vbox.virtualbox.errors import LogonRefused
 
 _RIG = Path(__file__).parents[2] / "tools" / "rig" / "rig"
 
@@ -39,9 +41,13 @@ class OwnRig:
         """Start it, or what of it has ended; at the same address as before."""
         for last in (False, False, True):
             # Right after its server died, VirtualBox's service ends with NS_ERROR_FACTORY_NOT_REGISTERED.
-            done = subprocess.run([_RIG, "up", "--name", self._name], capture_output=True, text=True, check=last)
+            done = subprocess.run([_RIG, "up", "--name", self._name], capture_output=True, text=True, check=False)
             if done.returncode == 0:
                 break
+            if last or not self.environ:
+                raise AssertionError(f"the rig does not start: {done.stdout}{done.stderr}")
+            # Machines that hang since their server died sometimes keep the next one from starting.
+            self.kill("--startvm")
         text = Path(done.stdout.split()[-1]).read_text(encoding="utf-8")
         self.environ = dict(re.findall(r"^export (PYTEST_VBOX_\w+)=(.*)$", text, re.MULTILINE))
         self.environ["PYTEST_VBOX_PROFILES"] = str(self._images_of_its_own())
@@ -114,3 +120,31 @@ def _namespace(pid: int) -> str:
     with suppress(OSError):
         return str(Path(f"/proc/{pid}/ns/mnt").readlink())
     return ""
+
+
+def restart_web_service(rig: OwnRig) -> None:
+    """Kill the web service; another one takes its place."""
+    rig.kill("vboxwebsrv")
+    rig.up()
+
+
+def restart_server(rig: OwnRig) -> None:
+    """Kill VirtualBox's server, and what depends on it."""
+    # The web service takes nobody any more when the server behind it has died, until it is started anew.
+    rig.kill("VBoxSVC")
+    for _ in range(3):
+        rig.kill("vboxwebsrv")
+        rig.up()
+        # Nor does the new one, if it met the server that the old one had started in its last moment.
+        with suppress(LogonRefused), rig.connect():
+            return
+    raise AssertionError("VirtualBox takes nobody since its server died")
+
+
+def kill_machines(rig: OwnRig) -> None:
+    """Kill the processes of all machines that run."""
+    rig.kill("--startvm")
+
+
+#: How each of VirtualBox's processes dies.
+VICTIMS: Final = {"web-service": restart_web_service, "server": restart_server, "machine": kill_machines}

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from fault_proxy import FaultProxy, after, before, instead
 from lives import Life, Stage, sample
-from own_rig import OwnRig, own_rig
+from own_rig import VICTIMS, OwnRig, own_rig, restart_web_service
 
 from pytest_vbox import places
 from pytest_vbox.deadline import Deadline
@@ -43,23 +43,6 @@ def stage(rig: OwnRig) -> Iterator[Stage]:
         yield Stage(proxy, host, rig.environ)
 
 
-def _web_service(rig: OwnRig) -> None:
-    rig.kill("vboxwebsrv")
-    rig.up()
-
-
-def _server(rig: OwnRig) -> None:
-    # The web service takes nobody any more when the server behind it has died, until it is started anew.
-    rig.kill("VBoxSVC")
-    rig.kill("vboxwebsrv")
-    rig.up()
-
-
-def _machines(rig: OwnRig) -> None:
-    rig.kill("--startvm")
-
-
-_VICTIMS = {"web-service": _web_service, "server": _server, "machine": _machines}
 _STEPS = {"cold": 4, "fork": 5, "reset": 4}
 
 
@@ -74,7 +57,7 @@ _STEPS = {"cold": 4, "fork": 5, "reset": 4}
             id=f"{name}-{life}-{'some' if most else 'all'}",
             marks=[] if most else [pytest.mark.soak],
         )
-        for name, kill in _VICTIMS.items()
+        for name, kill in VICTIMS.items()
         for life, quick in _STEPS.items()
         for most in (quick, None)
         if (name, life) != ("machine", "cold")
@@ -196,3 +179,22 @@ def test_a_machine_whose_name_only_looks_like_ours_stays(stage: Stage) -> None:
         assert api.find_machine("pytest-tiny-0123abcd").name == "pytest-tiny-0123abcd"
     finally:
         remove(stage.host.session, api.find_machine("pytest-tiny-0123abcd").id, local=True)
+
+
+@pytest.mark.soak  # as long as VirtualBox may take to unlock a machine, twice
+@pytest.mark.timeout(600)
+def test_a_machine_whose_web_session_ended_in_a_lock_goes_once_the_web_service_is_new(
+    stage: Stage, rig: OwnRig
+) -> None:
+    led: list[Life] = []
+    assert stage.begin("cold").outcome(_PATIENCE)[0] == "ok"  # the image is known from here on
+    stage.proxy.on("IMachine_attachDevice", before(lambda: stage.end_session(led[0])))
+    led.append(stage.begin("cold"))
+    outcome, words = led[0].outcome(_PATIENCE)
+    assert outcome.startswith("pytest_vbox."), words
+    assert stage.wait_until_nobody_lives(led[0])
+    assert any("machine" in left for left in stage.left_of(led[0]))
+    restart_web_service(rig)
+    with rig.connect() as host:
+        host.clean_up_abandoned()
+        assert Stage(stage.proxy, host, rig.environ).left_of(led[0]) == []

@@ -110,15 +110,45 @@ def test_a_command_whose_guest_vanishes_is_told_from_one_that_fails(vbox_machine
         vm.run("echo before; sleep 60", timeout=90)
 
 
-def test_a_port_taken_between_choice_and_start_is_replaced_by_another(vbox_machine: MachineFactory) -> None:
-    vm = vbox_machine(start=False)
-    _, port = vm.address
-    with socket.socket() as squatter:
-        squatter.bind(("127.0.0.1", port))
+def _squat(kind: socket.SocketKind, port: int) -> socket.socket:
+    squatter = socket.socket(type=kind)
+    squatter.bind(("127.0.0.1", port))
+    if kind is socket.SOCK_STREAM:
         squatter.listen()
+    return squatter
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_a_port_taken_between_choice_and_start_is_replaced_by_another(
+    protocol: str, vbox_machine: MachineFactory
+) -> None:
+    vm = vbox_machine(start=False)
+    _, port = vm.forward(7, protocol)
+    kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
+    with _squat(kind, port):
         vm.start()
-        assert vm.address[1] != port
+        assert vm.forward(7, protocol)[1] != port
         assert vm.run("echo reached").stdout == "reached\n"
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_a_port_taken_while_it_is_forwarded_at_run_time_is_replaced_by_another(
+    protocol: str, vbox_machine: MachineFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vm = vbox_machine()
+    forwards = vm._forwards
+    reserve, taken = forwards._reserve, list[socket.socket]()
+
+    def reserve_and_lose() -> int:
+        port = reserve()
+        if not taken:
+            taken.append(_squat(socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM, port))
+        return port
+
+    monkeypatch.setattr(forwards, "_reserve", reserve_and_lose)
+    _, port = vm.forward(7, protocol)
+    with taken[0] as squatter:
+        assert port != squatter.getsockname()[1]
 
 
 def test_a_taken_port_that_the_hardware_fixes_is_an_error_that_names_the_rule(vbox_host: VirtualBoxHost) -> None:

@@ -368,10 +368,12 @@ def test_cleaning_up_after_a_machine_leaves_the_disk_of_another_that_is_just_bei
     vbox_host: VirtualBoxHost,
 ) -> None:
     machine = vbox_host.machine(name="going")
+    golden = golden_of(vbox_host, machine)
     machine.power_off()
     # Between these two steps of its removal, its disk is nobody's.
     media = machine.api.unregister(CleanupMode.FULL)
     vbox_host._maker.take_away(str(uuid.uuid4()), "pytest-nobody-00000000")
+    assert not vbox_host.golden.remove(golden)
     own = [medium for medium in media if machine.name in medium.location]
     assert len(own) == 1
     assert Path(own[0].location).exists()

@@ -8,7 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pytest_vbox.machines.golden import Golden, is_stale
-from pytest_vbox.service.record import Process, Record
+from pytest_vbox.ownership import ProcessId
+from pytest_vbox.service.record import Record
 
 WORDS = [
     *(b'"%s": ' % word for word in (b"url", b"user", b"password", b"keeper", b"service", b"pid", b"started")),
@@ -29,7 +30,7 @@ WORDS = [
 
 
 def seeds() -> Iterator[bytes]:
-    here = Process(1, 1.0)
+    here = ProcessId.mine()
     yield json.dumps(asdict(Record("http://127.0.0.1:18083", "me", "hush", here, here))).encode()
     golden = Golden(
         "i", "n", "k", "s", "image", "small", "7.2", ("/a.vdi", "1 2 3"), "ssh-ed25519 AAAA", made="2026"

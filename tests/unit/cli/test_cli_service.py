@@ -12,8 +12,9 @@ from click.testing import CliRunner
 
 from pytest_vbox import places
 from pytest_vbox.cli import main
+from pytest_vbox.ownership import ProcessId
 from pytest_vbox.service import VirtualBoxNotFound, endpoint
-from pytest_vbox.service.record import Process, Record
+from pytest_vbox.service.record import Record
 
 
 @pytest.fixture(autouse=True)
@@ -45,8 +46,9 @@ def test_a_service_that_does_not_run_is_said_with_an_exit_code() -> None:
 
 def test_a_service_that_runs_is_shown_without_its_password_and_stopped() -> None:
     with subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE) as child:
-        identity = Process.of(child.pid)
-        Record("http://127.0.0.1:20001", "pytest-vbox", "hush", Process.of(os.getpid()), identity).write(
+        identity = ProcessId.of(child.pid)
+        assert identity is not None
+        Record("http://127.0.0.1:20001", "pytest-vbox", "hush", ProcessId.mine(), identity).write(
             places.state_folder()
         )
         result = CliRunner().invoke(main, ["service", "status"])

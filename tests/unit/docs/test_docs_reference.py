@@ -13,6 +13,7 @@ import pytest
 
 import pytest_vbox.virtualbox.errors as api_errors
 from pytest_vbox import fixtures, guest, plugin
+from pytest_vbox.exhaustion import HostExhausted
 from pytest_vbox.images.errors import ImageError
 from pytest_vbox.machines import Machine, VirtualBoxHost
 from pytest_vbox.machines.errors import BootError, HardwareRefused, MachineError, StepError
@@ -31,6 +32,7 @@ ERRORS: set[type[Exception]] = {
     Busy,
     CapacityExceeded,
     HardwareRefused,
+    HostExhausted,
     ImageError,
     MachineError,
     ModelError,

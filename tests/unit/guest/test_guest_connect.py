@@ -106,6 +106,18 @@ def test_a_banner_in_two_pieces(server: GuestServer, behaviour: Behaviour) -> No
     assert server.connections == 1
 
 
+class _UntilTried(Deadline):
+    """Expires when a third connection has come, however slow the computer is."""
+
+    def __init__(self, server: GuestServer) -> None:
+        super().__init__(20)
+        self._server = server
+
+    @property
+    def remaining(self) -> float:
+        return super().remaining if self._server.connections < 3 else 0.0
+
+
 @pytest.mark.usefixtures("_impatient")
 @pytest.mark.parametrize(
     ("how", "seen", "hint"),
@@ -119,11 +131,10 @@ def test_a_banner_in_two_pieces(server: GuestServer, behaviour: Behaviour) -> No
 def test_no_banner(server: GuestServer, behaviour: Behaviour, how: str | bytes, seen: str, hint: str) -> None:
     behaviour.connections = [how] * 1000
     with pytest.raises(GuestUnreachable) as caught:
-        wait_for_banner(server.address, Deadline(0.1))
+        wait_for_banner(server.address, _UntilTried(server))
     error = caught.value
     assert (error.phase, error.address) == ("banner", server.address)
     assert error.probes >= 2
-    assert error.elapsed >= 0.1
     assert seen in str(error)
     assert hint in str(error)
     assert "\x1b" not in str(error)

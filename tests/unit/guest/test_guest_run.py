@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -459,3 +461,27 @@ def test_timeout_under_sudo(connection: Connection, behaviour: Behaviour, sudo: 
         run(connection, "echo $$ >pids; sleep 99 & echo $! >>pids; wait", sudo=True, timeout=0.3)
     for pid in (behaviour.root / "pids").read_text().split():
         assert _is_gone(int(pid))
+
+
+@pytest.mark.parametrize(("command", "comes"), [("sleep 0.7; echo done", "done"), ("sleep 77", "timed out")])
+def test_what_ended_while_this_process_was_stopped_for_longer_than_the_timeout_did_not_take_too_long(
+    command: str, comes: str, server: GuestServer
+) -> None:
+    script = (
+        "from pytest_vbox.deadline import Deadline\n"
+        "from pytest_vbox.guest import CommandTimeout, Login, connect, run\n"
+        f"with connect({server.address!r}, Login({USER!r}, password={PASSWORD!r}), Deadline(20)) as connection:\n"
+        "    try:\n"
+        f"        print(run(connection, {command!r}, timeout=1).stdout)\n"
+        "    except CommandTimeout:\n"
+        "        print('timed out')\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
+        deadline = Deadline(20)
+        while not any(command in seen for seen in server.commands):
+            assert not deadline.expired
+            time.sleep(0.01)
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(1.5)
+        process.send_signal(signal.SIGCONT)
+        assert process.communicate(timeout=20)[0].strip() == comes

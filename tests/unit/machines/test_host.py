@@ -306,9 +306,12 @@ def test_the_web_session_of_a_dead_process_is_ended(
 ) -> None:
     ledger = Ledger(state, "run-0")
     ledger.logged_on("its-session")
+    ledger.locks_with("its-object")
+    service.objects["its-object"] = {"State": "Locked"}
     ledger.add(Entry("id-1", "one", host.identity))
     ledger.close()
     host.clean_up_abandoned()
+    assert service.called("ISession_unlockMachine") == [{"_this": "its-object"}]
     assert service.called("IWebsessionManager_logoff") == [{"refIVirtualBox": "its-session"}]
 
 

@@ -15,7 +15,14 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from pytest_vbox.ownership import Entry, Ledger, ReaperUnavailable, abandoned, remove_ended_runs
+from pytest_vbox.ownership import (
+    Entry,
+    Ledger,
+    ReaperUnavailable,
+    abandoned,
+    names_written_down,
+    remove_ended_runs,
+)
 
 ONE = Entry("id-1", "pytest-one", "here:/home/me", "test_a.py::test_one", "2026-01-01T00:00:00+00:00")
 TWO = Entry("id-2", "pytest-zwei-ü", "there:/home/me")
@@ -43,12 +50,15 @@ def _files(state: Path) -> list[Path]:
 
 def _leave(state: Path, *entries: Entry) -> Path:
     """A ledger that was given up with entries in it."""
-    left = Ledger(state, "run-0")
-    for entry in entries:
-        left.add(entry)
+    _leave_in(state, *entries)
     (path,) = _files(state)
-    left.close()
     return path
+
+
+def _leave_in(state: Path, *entries: Entry) -> None:
+    left = Ledger(state, "run-0")
+    left.add(*entries)
+    left.close()
 
 
 def _seen(state: Path) -> list[list[str]]:
@@ -219,11 +229,27 @@ def test_the_session_and_the_ports_are_written_down_with_what_is_there(tmp_path:
     ledger.add(ONE)
     ledger.ports("id-1", (20123, 20124))
     ledger.ports("never-there", (1,))
+    ledger.locks_with("object-1")
     (path,) = _files(tmp_path)
     assert json.loads(path.read_text(encoding="utf-8"))["session"] == "session-1"
     ledger.close()
     with abandoned(tmp_path) as (left,):
         assert (left.session, left.entries[0].ports, left.run) == ("session-1", (20123, 20124), "run-1")
+        assert left.session_objects == ["object-1"]
+
+
+def test_what_machines_are_locked_with_is_written_down_at_once_and_belongs_to_one_session(
+    tmp_path: Path, ledger: Ledger
+) -> None:
+    ledger.logged_on("session-1")
+    ledger.locks_with("object-1")
+    (path,) = _files(tmp_path)
+    assert json.loads(path.read_text(encoding="utf-8"))["session_objects"] == ["object-1"]
+    ledger.logged_on("session-2")
+    ledger.locks_with("object-2")
+    assert json.loads(path.read_text(encoding="utf-8"))["session_objects"] == ["object-2"]
+    ledger.close()
+    assert _files(tmp_path) == []
 
 
 def test_what_cannot_be_written_down_is_not_there(
@@ -238,9 +264,13 @@ def test_what_cannot_be_written_down_is_not_there(
         patch.setattr(os, "fsync", full)
         with pytest.raises(OSError, match="no space left"):
             ledger.add(TWO)
+        ledger.locks_with("object-1")  # without which nothing could be removed; it is written with what comes next
     assert [entry.id for entry in ledger.entries] == ["id-1"]
+    ledger.ports("id-1", (20123,))
     ledger.close()
     assert _seen(tmp_path) == [["id-1"]]
+    with abandoned(tmp_path) as (left,):
+        assert left.session_objects == ["object-1"]
 
 
 def test_nothing_is_written_down_before_somebody_watches(tmp_path: Path, ledger: Ledger) -> None:
@@ -274,6 +304,13 @@ def test_the_folder_of_a_run_whose_reaper_was_killed_goes_but_not_that_of_the_li
     with FileLock(starting / "reaper.lock"):
         remove_ended_runs(tmp_path)
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["run-1", "starting"]
+
+
+def test_the_names_in_all_ledgers_are_known_of_the_living_and_of_the_dead(tmp_path: Path, ledger: Ledger) -> None:
+    assert names_written_down(tmp_path) == frozenset()
+    ledger.add(ONE)
+    _leave_in(tmp_path, TWO)
+    assert names_written_down(tmp_path) == {ONE.name, TWO.name}
 
 
 def test_without_any_ledger_there_is_nothing_to_do(tmp_path: Path) -> None:

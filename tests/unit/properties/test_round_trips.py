@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from pytest_vbox.images.checksums import sum_for
 from pytest_vbox.machines.golden import Golden, is_stale
-from pytest_vbox.ownership import Entry, Ledger, abandoned
+from pytest_vbox.ownership import Entry, Ledger, ProcessId, abandoned
 from pytest_vbox.ownership.counting import Count, Limits, Part, Slot, Ticket
 from pytest_vbox.records import Record as Answer
 from pytest_vbox.records import Way
-from pytest_vbox.service.record import Process, Record
+from pytest_vbox.service.record import Record
 from pytest_vbox.settings import OPTIONS, Settings, SettingsError
 from pytest_vbox.settings import load as load_settings
 
@@ -99,13 +99,15 @@ def test_a_golden_machine_of_a_disk_that_no_path_leads_to_is_stale() -> None:
     port=st.integers(0, 65_535),
     user=_text,
     password=_text,
+    computer=_text,
+    boot=_text,
     pid=st.integers(1, 2**31 - 1),
     started=_seconds.map(lambda s: round(s, 3)),
 )
 def test_the_service_is_read_as_it_was_written(
-    port: int, user: str, password: str, pid: int, started: float
+    port: int, user: str, password: str, computer: str, boot: str, pid: int, started: float
 ) -> None:
-    process = Process(pid, started)
+    process = ProcessId(computer, boot, pid, started)
     record = Record(f"http://127.0.0.1:{port}", user, password, process, process)
     with tempfile.TemporaryDirectory() as name:
         record.write(Path(name))

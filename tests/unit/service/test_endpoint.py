@@ -18,9 +18,10 @@ import pytest
 
 from pytest_vbox import service
 from pytest_vbox.deadline import Deadline
+from pytest_vbox.ownership import ProcessId
 from pytest_vbox.service import Endpoint, VirtualBoxNotFound, VirtualBoxUnusable, listener
 from pytest_vbox.service.endpoint import answers, stop
-from pytest_vbox.service.record import Process, Record, in_use
+from pytest_vbox.service.record import Record, in_use
 from unit.kit.service import FakeService
 
 from .conftest import Programs, every_command_line
@@ -57,7 +58,7 @@ def _record(state: Path) -> Record:
     return record
 
 
-def _wait_for_end_of(process: Process) -> None:
+def _wait_for_end_of(process: ProcessId) -> None:
     """Not psutil's wait(): the process stays a zombie until its parent looks, which may take seconds."""
     deadline, pause = Deadline(10), threading.Event()
     while process.find() is not None:
@@ -200,7 +201,7 @@ def test_whoever_comes_first_starts_one_for_all_and_idle_it_ends(
 def test_after_a_kill_the_next_one_starts_anew(state: Path, unused_port: int, victim: str) -> None:
     first = service.find(None, state=state, usual_port=unused_port)
     old = _record(state)
-    killed: Process = getattr(old, victim)
+    killed: ProcessId = getattr(old, victim)
     os.kill(killed.pid, signal.SIGKILL)
     _wait_for_end_of(killed)
     second = service.find(None, state=state, usual_port=unused_port)

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import psutil
 import pytest
 
-from pytest_vbox.service.record import Lease, Process, Record, in_use
+from pytest_vbox.ownership import ProcessId
+from pytest_vbox.service.record import Lease, Record, in_use
 
 PROGRAM = "import sys; from pathlib import Path; from pytest_vbox.service.record import Lease\n"
 HOLD = PROGRAM + "lease = Lease(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
@@ -23,8 +23,12 @@ HOLD = PROGRAM + "lease = Lease(Path(sys.argv[1])); print('held', flush=True); s
 
 @pytest.fixture
 def record() -> Record:
-    me = Process.of(os.getpid())
+    me = ProcessId.mine()
     return Record(url="http://127.0.0.1:20000", user="pytest-vbox", password="hush", keeper=me, service=me)
+
+
+def _mine(**changes: object) -> dict[str, object]:
+    return ProcessId.mine().to_json() | changes
 
 
 def _only_file(state: Path) -> Path:
@@ -75,13 +79,13 @@ def test_the_password_is_not_shown(record: Record) -> None:
         lambda text: text.replace("http://127.0.0.1:20000", "http://127.0.0.1"),
         lambda text: text.replace("http://127.0.0.1:20000", "http://127.0.0.1:soon"),
         lambda text: json.dumps(json.loads(text) | {"url": 5}),
-        lambda text: json.dumps(json.loads(text) | {"keeper": {"pid": "one", "started": 1}}),
+        lambda text: json.dumps(json.loads(text) | {"keeper": _mine(pid="one")}),
         lambda text: json.dumps(json.loads(text) | {"service": {"pid": 1}}),
         lambda text: json.dumps(json.loads(text) | {"service": 7}),
-        lambda text: json.dumps(json.loads(text) | {"keeper": {"pid": float("inf"), "started": 1}}),
-        lambda text: json.dumps(json.loads(text) | {"keeper": {"pid": 10**4000, "started": 10**4000}}),
-        lambda text: json.dumps(json.loads(text) | {"keeper": {"pid": -1, "started": 1}}),
-        lambda text: json.dumps(json.loads(text) | {"keeper": {"pid": 2**40, "started": 1}}),
+        lambda text: json.dumps(json.loads(text) | {"keeper": _mine(pid=float("inf"))}),
+        lambda text: json.dumps(json.loads(text) | {"keeper": _mine(pid=10**4000, started=10**4000)}),
+        lambda text: json.dumps(json.loads(text) | {"keeper": _mine(pid=-1)}),
+        lambda text: json.dumps(json.loads(text) | {"keeper": _mine(pid=2**40)}),
         lambda text: json.dumps(json.loads(text) | {"user": None}),
         lambda _: "[" * 100_000,
     ],
@@ -93,48 +97,6 @@ def test_a_record_that_makes_no_sense_is_none(
     path = _only_file(tmp_path)
     path.write_text(damage(path.read_text()))
     assert Record.read(tmp_path) is None
-
-
-# Processes
-
-
-def test_a_process_that_runs_is_found() -> None:
-    found = Process.of(os.getpid()).find()
-    assert found is not None
-    assert found.pid == os.getpid()
-
-
-def test_a_process_that_ended_is_not_found() -> None:
-    with subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE) as child:
-        identity = Process.of(child.pid)
-        assert identity.find() is not None
-        child.kill()
-    assert identity.find() is None
-
-
-@pytest.mark.skipif(os.name != "posix", reason="has no zombies")
-def test_a_process_that_ended_and_was_not_waited_for_is_not_found() -> None:
-    with subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE) as child:
-        identity = Process.of(child.pid)
-        child.kill()
-        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-        assert psutil.pid_exists(child.pid)
-        assert identity.find() is None
-
-
-def test_another_process_of_the_same_number_is_not_taken_for_it() -> None:
-    me = Process.of(os.getpid())
-    assert replace(me, started=me.started - 60).find() is None
-
-
-def test_a_process_that_may_not_be_looked_at_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    me = Process.of(os.getpid())
-
-    def refuse(_: psutil.Process) -> float:
-        raise psutil.AccessDenied
-
-    monkeypatch.setattr(psutil.Process, "create_time", refuse)
-    assert me.find() is None
 
 
 # Leases

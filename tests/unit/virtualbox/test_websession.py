@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,8 @@ def session(service: FakeService) -> Iterator[WebSession]:
     session = service.session
     yield session
     session.virtualbox.reference = "virtualbox"
+    session._idle.clear()
+    session._doubtful.clear()
 
 
 @pytest.fixture
@@ -203,11 +206,11 @@ def test_one_more_try_and_no_more(service: FakeService, machine: Machine) -> Non
 
 @pytest.mark.usefixtures("machine")
 def test_what_has_no_name_of_its_own_is_lost(service: FakeService, session: WebSession) -> None:
-    held = session.new_session()
-    service.calls.clear()
-    _lose(service)
-    with pytest.raises(InvalidObjectReference):
-        _ = held.state
+    with session.session_object() as held:
+        service.calls.clear()
+        _lose(service)
+        with pytest.raises(InvalidObjectReference):
+            _ = held.state
     assert service.names == ["ISession_getState"]
 
 
@@ -294,7 +297,49 @@ def test_a_lock_is_given_back(service: FakeService, session: WebSession, machine
         assert held.machine.reference == "mutable"
         assert "ISession_unlockMachine" not in service.names
     assert service.called("IMachine_lockMachine") == [{"_this": "m", "session": "s", "lockType": "Shared"}]
-    assert service.names[-2:] == ["ISession_unlockMachine", "IManagedObjectRef_release"]
+    assert service.names[-1] == "ISession_unlockMachine"
+
+
+def test_one_session_object_serves_all_locks_one_after_the_other_and_is_told_of_before(
+    service: FakeService, session: WebSession, machine: Machine
+) -> None:
+    told: list[tuple[str, int]] = []
+    session.on_session_object = lambda reference: told.append(
+        (reference, service.names.count("IMachine_lockMachine"))
+    )
+    for _ in range(3):
+        with session.lock(machine, LockType.SHARED, Deadline(5)):
+            pass
+    assert told == [("s", 0)]
+    with session.session_object(), session.session_object():
+        assert told == [("s", 0), ("s", 3)]
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_session_object_is_not_used_again_after_an_error_or_a_lost_web_session(
+    service: FakeService, session: WebSession, machine: Machine, *, lost: bool
+) -> None:
+    told: list[str] = []
+    session.on_session_object = told.append
+    with suppress(ZeroDivisionError), session.lock(machine, LockType.SHARED, Deadline(5)):
+        if not lost:
+            raise ZeroDivisionError
+    if lost:
+        _lose(service)
+        assert session.virtualbox.api_version
+    with session.lock(session.virtualbox.find_machine("one"), LockType.SHARED, Deadline(5)):
+        pass
+    assert len(told) == 2
+
+
+def test_what_a_dead_process_holds_is_unlocked_before_its_session_is_ended(
+    service: FakeService, session: WebSession
+) -> None:
+    service.objects["held"] = {"State": "Locked"}
+    service.objects["free"] = {"State": "Unlocked"}
+    session.end_other("its-session", ["held", "gone", "free"])
+    assert service.called("ISession_unlockMachine") == [{"_this": "held"}]
+    assert service.names[-1] == "IWebsessionManager_logoff"
 
 
 def test_an_error_inside_gives_the_lock_back(service: FakeService, session: WebSession, machine: Machine) -> None:
@@ -341,6 +386,29 @@ def test_a_machine_that_cannot_be_locked_is_not_unlocked(
     assert "ISession_unlockMachine" not in service.names
 
 
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize("operation", ["IMachine_lockMachine", "ISession_unlockMachine"])
+@pytest.mark.parametrize("next_use", ["lock", "close"])
+def test_a_lock_whose_answer_never_came_is_given_back(service: FakeService, operation: str, next_use: str) -> None:
+    def unlock(_: object) -> None:
+        service.objects["m"]["SessionState"] = service.objects["s"]["State"] = "Unlocked"
+
+    with connect(service.url, WHO) as session:
+        machine = session.virtualbox.find_machine("one")
+        service.answer(operation, HangUp())
+        with pytest.raises(ServiceUnavailable), session.lock(machine, LockType.WRITE, Deadline(5)):
+            pass
+        service.objects["m"]["SessionState"] = "Locked"
+        service.answer(operation, None)
+        service.handlers["ISession_unlockMachine"] = unlock
+        service.calls.clear()
+        if next_use == "lock":
+            with session.lock(machine, LockType.WRITE, Deadline(5)):
+                assert service.names.index("ISession_unlockMachine") < service.names.index("IMachine_lockMachine")
+    if next_use == "close":
+        assert service.names[-2:] == ["ISession_unlockMachine", "IWebsessionManager_logoff"]
+
+
 def test_a_write_lock_waits_until_the_last_one_is_given_back(
     service: FakeService, session: WebSession, machine: Machine
 ) -> None:
@@ -358,10 +426,19 @@ def test_a_shared_lock_does_not_wait(service: FakeService, session: WebSession, 
     assert "IEventSource_getEvent" not in service.names
 
 
-def test_a_machine_that_stays_locked_is_named(service: FakeService, session: WebSession, machine: Machine) -> None:
-    service.objects["m"].update(SessionState="Locked", State="Running")
+@pytest.mark.parametrize(
+    ("state", "advice"),
+    [
+        ("Running", ", after"),
+        ("PoweredOff", ", by its settings window .* .`pytest-vbox service stop` ends .*, after"),
+    ],
+)
+def test_a_machine_that_stays_locked_is_named(
+    service: FakeService, session: WebSession, machine: Machine, state: str, advice: str
+) -> None:
+    service.objects["m"].update(SessionState="Locked", State=state)
     with (
-        pytest.raises(OperationTimeout, match=r"machine one is still locked \(session Locked, Running\)"),
+        pytest.raises(OperationTimeout, match=rf"machine one is still locked \(session Locked, {state}\){advice}"),
         session.lock(machine, LockType.WRITE, Deadline(0.01)),
     ):
         raise AssertionError("inside without a lock")
