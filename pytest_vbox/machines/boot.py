@@ -138,7 +138,7 @@ class Boot:
 
     def _check_alive(self) -> None:
         self._context.check_wanted()
-        state = self._machine.state
+        state = power.settled_state(self._context.session, self._machine)
         if state not in power.RUNNING | {MachineState.STARTING, MachineState.RESTORING}:
             raise MachineError(_WENT_OFF.format(state))
         diagnosis.check_not_stopped(self._machine, state, local=self._context.local)

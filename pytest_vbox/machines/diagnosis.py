@@ -12,7 +12,7 @@ from typing import Final
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.machines.configure.ports import SERIAL_LOGS
 from pytest_vbox.machines.errors import MachineError
-from pytest_vbox.machines.power import PATIENCE, console
+from pytest_vbox.machines.power import PATIENCE, console, settled_state
 from pytest_vbox.printable import printable
 from pytest_vbox.virtualbox import Machine, WebSession
 from pytest_vbox.virtualbox.enums import MachineState
@@ -83,7 +83,7 @@ def diagnose(session: WebSession, machine: Machine, *, local: bool, booted_as: M
         booted_as: The machine that its guest was booted in, if this is a fork of it.
     """
     try:
-        state = machine.state
+        state = settled_state(session, machine)
     except VirtualBoxError as error:
         return Diagnosis(f"unknown ({error})", b"", "", "")
     return Diagnosis(

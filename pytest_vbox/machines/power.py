@@ -11,13 +11,15 @@ from typing import Final
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.virtualbox import Console, Machine, WebSession
 from pytest_vbox.virtualbox.enums import LockType, MachineState
-from pytest_vbox.virtualbox.errors import InvalidObjectState, InvalidVmState
+from pytest_vbox.virtualbox.errors import InvalidObjectState, InvalidVmState, OperationTimeout
 from pytest_vbox.virtualbox.machine import unlocking
 
 # What all guest network cards count; the first name since 6.0, the others are the devices' own.
 _SENT: Final = "/Public/NetAdapter/*/BytesTransmitted|/Devices/*/TransmitBytes"
 _SOME: Final = re.compile(r'<Counter c="[1-9]')
 _LOOK: Final = 0.1
+#: Seconds that a machine that went off by itself may take to be off.
+_STOPS: Final = 10.0
 
 #: Seconds within which VirtualBox itself has to finish what is not the guest's business.
 PATIENCE: Final = 60.0
@@ -36,6 +38,17 @@ def launch(session: WebSession, machine: Machine, deadline: Deadline) -> None:
     session.wait_for_unlock(machine, deadline)
     with session.session_object() as spawned, unlocking(spawned):
         machine.launch_vm_process(spawned, "headless").wait(deadline)
+
+
+def settled_state(session: WebSession, machine: Machine) -> MachineState:
+    """The state of a machine; of one that is just stopping the one it stops in, unless that takes long."""
+    state = machine.state
+    if state is not MachineState.STOPPING:
+        return state
+    try:
+        return session.wait_for_state(machine, frozenset(MachineState) - {state}, Deadline(_STOPS))
+    except OperationTimeout:
+        return state
 
 
 @contextmanager

@@ -219,6 +219,19 @@ def test_a_machine_that_dies_while_it_is_tried_is_the_reason_for_the_rest(
     assert "reason: the machine went to state Aborted by itself" in error.report
 
 
+def test_a_machine_that_is_just_going_off_is_told_as_what_it_ends_in(
+    service: FakeService, guest: Guest, boot_of: Callable[..., Boot]
+) -> None:
+    def die() -> None:
+        states = iter(["Stopping", "Stopping"])
+        service.handlers["IMachine_getState"] = lambda _: next(states, "PoweredOff")
+
+    guest.before = die
+    error = _failure(boot_of())
+    assert "reason: the machine went to state PoweredOff by itself" in error.report
+    assert "machine state: PoweredOff" in error.report
+
+
 def test_a_login_that_cloud_init_should_have_made_possible(guest: Guest, boot_of: Callable[..., Boot]) -> None:
     guest.error = LoginRefused("deploy", tried=["publickey"])
     guest.error.tries = 12
