@@ -25,6 +25,7 @@ from typing import Any, Final, Self
 
 from filelock import FileLock, Timeout
 
+from pytest_vbox.ownership import meeting
 from pytest_vbox.ownership.process import ProcessId
 
 _FORMAT: Final = 2
@@ -330,8 +331,8 @@ def remove_ended_runs(state: Path) -> None:
             lock.acquire(timeout=0)
         except (Timeout, OSError):
             continue
-        for name in ("reaper.json", "reaper.new", "reaper.sock", "reaper.lock"):
-            (folder / name).unlink(missing_ok=True)
+        meeting.remove(folder)
+        Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
         _remove_if_empty(folder)
 

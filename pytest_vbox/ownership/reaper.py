@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any, Final, cast
 
 from pytest_vbox.deadline import Deadline
-from pytest_vbox.ownership import background
+from pytest_vbox.ownership import background, meeting
 from pytest_vbox.ownership.ledger import run_folder
 from pytest_vbox.ownership.lockfiles import Busy
 from pytest_vbox.ownership.locks import held
@@ -105,7 +105,7 @@ class Reaper:
         """A connection with a reaper that has taken us in, or None if there is none."""
         try:
             known = json.loads(address_file(self._state, self._run).read_text(encoding="utf-8"))
-            connection = _connect(known["address"])
+            connection = meeting.connect(known["address"], _PATIENCE)
         except (OSError, ValueError, KeyError, TypeError):
             return None
         try:
@@ -120,7 +120,7 @@ class Reaper:
         return None
 
     def _start(self) -> None:
-        address_file(self._state, self._run).unlink(missing_ok=True)
+        meeting.remove(run_folder(self._state, self._run))
         with log_file(self._state).open("ab") as log:
             try:
                 process = background.start(
@@ -151,21 +151,7 @@ class Reaper:
 
 def address_file(state: Path, run: str) -> Path:
     """Where the reaper of a run writes down how it is reached."""
-    return run_folder(state, run) / "reaper.json"
-
-
-def _connect(address: object) -> socket.socket:
-    if isinstance(address, str):
-        connection = socket.socket(socket.AF_UNIX)
-        try:
-            connection.connect(address)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-    if isinstance(address, list) and len(address) == 2:
-        return socket.create_connection((str(address[0]), int(address[1])), timeout=_PATIENCE)
-    raise ValueError(f"no address: {address!r}")
+    return run_folder(state, run) / meeting.ADDRESS_FILE
 
 
 def _is_open(connection: socket.socket) -> bool:

@@ -9,7 +9,6 @@ import secrets
 import signal
 import socket
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -19,6 +18,7 @@ from typing import Any, Final
 from filelock import FileLock, Timeout
 
 from pytest_vbox.deadline import Deadline
+from pytest_vbox.ownership import meeting
 from pytest_vbox.ownership.ledger import run_folder, write_synced
 from pytest_vbox.ownership.locks import held
 from pytest_vbox.ownership.reaper import READY, address_file
@@ -27,9 +27,6 @@ from pytest_vbox.ownership.reaper import READY, address_file
 _PATIENCE: Final = 30.0
 _RETIRING: Final = 60.0
 _LONGEST_HELLO: Final = 64 * 1024
-# What the operating system allows for the path of a socket, at the least.
-_LONGEST_PATH: Final = 100
-_FOLDER: Final = "pytest-vbox-reaper-"
 
 CleanUp = Callable[[Path, int, Mapping[str, Any]], None]
 """Cleans up after a process: given its part of the ledger, its number, and how VirtualBox is reached."""
@@ -49,7 +46,7 @@ class Watch:
         self._run = run
         self._clean_up = clean_up
         self._token = secrets.token_urlsafe(32)
-        self._listener, self._address = _listen(run_folder(state, run))
+        self._listener, self._address = meeting.listen(run_folder(state, run))
         self._changed = threading.Condition()
         self._watched = 0
         self._had_any = False
@@ -70,10 +67,8 @@ class Watch:
             # Nobody is on the way to us while we hold this.
             with held(self._state, f"reaper {self._run}", Deadline(_RETIRING)), self._changed:
                 if self._watched == 0:
-                    address_file(self._state, self._run).unlink(missing_ok=True)
                     self._listener.close()
-                    if isinstance(self._address, str):
-                        _forget(Path(self._address))
+                    meeting.remove(run_folder(self._state, self._run))
                     return
 
     def _accept(self) -> None:
@@ -153,24 +148,3 @@ def serve(state: Path, run: str, clean_up: CleanUp) -> int:
         with suppress(OSError):
             folder.rmdir()
     return 0
-
-
-def _listen(folder: Path) -> tuple[socket.socket, str | list[object]]:
-    """A socket that only this user's processes can reach; where there are none, the token has to do."""
-    if hasattr(socket, "AF_UNIX"):
-        path = folder / "reaper.sock"
-        if len(os.fsencode(path)) > _LONGEST_PATH:
-            path = Path(tempfile.mkdtemp(prefix=_FOLDER)) / "reaper.sock"
-        path.unlink(missing_ok=True)
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(str(path))
-        listener.listen()
-        return listener, str(path)
-    listener = socket.create_server(("127.0.0.1", 0))
-    return listener, list(listener.getsockname()[:2])
-
-
-def _forget(path: Path) -> None:
-    path.unlink(missing_ok=True)
-    if path.parent.name.startswith(_FOLDER):
-        path.parent.rmdir()

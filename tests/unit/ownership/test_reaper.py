@@ -15,7 +15,16 @@ import psutil
 import pytest
 
 from pytest_vbox.deadline import Deadline
-from pytest_vbox.ownership import Entry, Ledger, Reaper, ReaperUnavailable, background, reaper
+from pytest_vbox.ownership import (
+    Entry,
+    Ledger,
+    Reaper,
+    ReaperUnavailable,
+    background,
+    meeting,
+    reaper,
+    remove_ended_runs,
+)
 from pytest_vbox.ownership.reaper import address_file
 
 # A reaper whose cleaning writes down for whom it was called.
@@ -147,6 +156,29 @@ def test_a_reaper_that_was_killed_is_replaced_before_the_next_thing_is_made(stat
     _wait_until_gone(state)
 
 
+def test_a_killed_reaper_whose_socket_needed_a_short_path_leaves_no_temporary_folder(
+    state: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    temporary = tmp_path_factory.mktemp("short")
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    deep = state / ("long" * 20) / ("longer" * 20)
+    deep.mkdir(parents=True)
+    ledger, way = Ledger(deep, "run"), Reaper(deep, "run", {})
+    ledger.before_add = lambda: way.attend(ledger.path)
+    for number in range(2):
+        ledger.add(Entry(f"id-{number}", "one", "here"))
+        assert len(list(temporary.glob("pytest-vbox-reaper-*"))) == 1
+        killed = psutil.Process(_pid(deep))
+        killed.kill()
+        killed.wait(10)
+    ledger.strike("id-0", "id-1")
+    ledger.close()
+    way.close()
+    remove_ended_runs(deep)
+    assert list((deep / "runs").iterdir()) == []
+    assert list(temporary.glob("pytest-vbox-reaper-*")) == []
+
+
 def test_nothing_is_made_without_a_reaper(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reaper, "_MODULE", "no_such_module_at_all")
     with pytest.raises(ReaperUnavailable, match=r"exit code 1.*reaper\.log"):
@@ -165,7 +197,7 @@ def test_somebody_who_does_not_know_the_token_is_not_listened_to(state: Path, wo
     _begin(workers, state)
     known = address_file(state, "run")
     document = json.loads(known.read_text())
-    with reaper._connect(document["address"]) as stranger:
+    with meeting.connect(document["address"], 10) as stranger:
         stranger.sendall(
             b"guess\n" + json.dumps({"ledger": "/etc/passwd", "pid": 1, "access": {}}).encode() + b"\n"
         )
