@@ -24,9 +24,17 @@ _STOPS: Final = 10.0
 #: Seconds within which VirtualBox itself has to finish what is not the guest's business.
 PATIENCE: Final = 60.0
 OFF: Final = frozenset(
-    {MachineState.POWERED_OFF, MachineState.ABORTED, MachineState.SAVED, MachineState.ABORTED_SAVED}
+    {
+        MachineState.POWERED_OFF,
+        MachineState.SAVED,
+        MachineState.TELEPORTED,
+        MachineState.ABORTED,
+        MachineState.ABORTED_SAVED,
+    }
 )
 RUNNING: Final = frozenset({MachineState.RUNNING, MachineState.PAUSED})
+# In any other state it is on the way to one of these.
+_AT_REST: Final = OFF | RUNNING | {MachineState.STUCK}
 
 
 def launch(session: WebSession, machine: Machine, deadline: Deadline) -> None:
@@ -67,9 +75,10 @@ def power_off(session: WebSession, machine: Machine, deadline: Deadline | None =
     """
     deadline = deadline or Deadline(PATIENCE)
     state = machine.state
-    if state in {MachineState.STARTING, MachineState.RESTORING, MachineState.SAVING, MachineState.STOPPING}:
-        state = session.wait_for_state(machine, OFF | RUNNING | {MachineState.STUCK}, deadline)
-    if state not in OFF:
+    if state not in _AT_REST:
+        # A machine that is powered down in the middle of its snapshot hangs for ever, and its process with it.
+        state = session.wait_for_state(machine, _AT_REST, deadline)
+    if state in _AT_REST - OFF:
         try:
             with console(session, machine, deadline) as running:
                 running.power_down().wait(deadline)

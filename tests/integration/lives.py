@@ -42,6 +42,12 @@ def _cold(host: VirtualBoxHost, name: str) -> None:
     host.remove(host.machine(name=name, start=False))
 
 
+def _boot(host: VirtualBoxHost, name: str) -> None:
+    for golden in host.golden.all():
+        host.golden.remove(golden)
+    _fork(host, name)
+
+
 def _fork(host: VirtualBoxHost, name: str) -> None:
     machine = host.machine(name=name)
     machine.run("true")
@@ -67,6 +73,7 @@ def _park(host: VirtualBoxHost, name: str) -> None:  # noqa: ARG001 - what is pa
 
 LIVES: Final[dict[str, Callable[[VirtualBoxHost, str], None]]] = {
     "cold": _cold,
+    "boot": _boot,
     "fork": _fork,
     "reset": _reset,
     "park": _park,

@@ -16,7 +16,7 @@ from own_rig import OwnRig, own_rig, rig_only
 
 pytestmark = rig_only
 #: How many steps of each life the quick tests try.
-_QUICK = {"cold": 8, "fork": 8, "reset": 5, "park": 5}
+_QUICK = {"cold": 8, "boot": 4, "fork": 8, "reset": 5, "park": 5}
 _LIVES = [
     pytest.param(life, most, id=f"{life}-{'some' if most else 'all'}", marks=[] if most else [pytest.mark.soak])
     for life, quick in _QUICK.items()
