@@ -43,9 +43,13 @@ def _cold(host: VirtualBoxHost, name: str) -> None:
 
 
 def _boot(host: VirtualBoxHost, name: str) -> None:
+    _fork(host, name)
+    _remove_golden(host)
+
+
+def _remove_golden(host: VirtualBoxHost) -> None:
     for golden in host.golden.all():
         host.golden.remove(golden)
-    _fork(host, name)
 
 
 def _fork(host: VirtualBoxHost, name: str) -> None:
@@ -139,6 +143,8 @@ class Stage:
 
     def begin(self, life: str) -> Life:
         """Begin a life."""
+        if life == "boot":
+            _remove_golden(self.host)  # of one that did not get so far
         run = uuid.uuid4().hex
         name = f"life-{run[:8]}"
         told, tells = self._context.Pipe(duplex=False)
