@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from machine_support import disk_of, sha256
 
+from pytest_vbox.deadline import Deadline
 from pytest_vbox.fixtures import MachineFactory
 from pytest_vbox.guest import CommandError, CommandSucceeds, CommandTimeout, FileExists
 from pytest_vbox.machines import Machine, MachineError, VirtualBoxHost
 from pytest_vbox.models import Image
-from pytest_vbox.virtualbox.enums import MachineState
+from pytest_vbox.virtualbox.enums import LockType, MachineState
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +132,14 @@ def test_restore_takes_back_disk_and_memory(vm: Machine) -> None:
     vm.run("echo after > /root/state; sync")
     vm.restore("before")
     assert vm.run("cat /root/state").stdout == "before\n"
+
+
+def test_a_machine_is_removed_while_its_snapshot_is_being_taken(vbox_host: VirtualBoxHost) -> None:
+    vm = vbox_host.machine(name="snapping")
+    with vbox_host.session.lock(vm.api, LockType.SHARED, Deadline(20)) as session:
+        session.machine.take_snapshot("not waited for")
+    vbox_host.remove(vm)
+    assert vm.id not in {machine.id for machine in vbox_host.api.machines}
 
 
 def test_a_machine_that_wrote_to_its_disk_did_not_after_reset(vbox_machine: MachineFactory, tiny: Image) -> None:
