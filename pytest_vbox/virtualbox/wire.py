@@ -48,7 +48,7 @@ class Wire:
         self.url = url.rstrip("/") + "/"
         self._ca = ca
         self._local = threading.local()
-        self._sessions: list[requests.Session] = []
+        self._sessions: list[tuple[threading.Thread, requests.Session]] = []
         self._lock = threading.Lock()
 
     @property
@@ -66,8 +66,15 @@ class Wire:
                 session.mount(scheme, adapter(ANSWER_TIMEOUT))
             self._local.session = session
             with self._lock:
-                self._sessions.append(session)
+                self._close_those_of_ended_threads()
+                self._sessions.append((threading.current_thread(), session))
         return session
+
+    def _close_those_of_ended_threads(self) -> None:
+        for thread, session in self._sessions:
+            if not thread.is_alive():
+                session.close()
+        self._sessions = [(thread, session) for thread, session in self._sessions if thread.is_alive()]
 
     def get_wsdl(self) -> bytes:
         """The service's description, as it serves it.
@@ -140,7 +147,7 @@ class Wire:
     def close(self) -> None:
         """Close every HTTP connection, of whichever thread."""
         with self._lock:
-            for session in self._sessions:
+            for _, session in self._sessions:
                 session.close()
             self._sessions.clear()
 

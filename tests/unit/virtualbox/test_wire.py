@@ -86,6 +86,16 @@ def _redirect(to: str, status: int = 307) -> Answer:
     return answer
 
 
+def test_the_connection_of_a_thread_that_ended_is_closed_when_another_asks(server: _Server) -> None:
+    wire_of_all, sessions = Wire(server.url), []
+    for _ in range(3):
+        thread = threading.Thread(target=lambda: sessions.append(wire_of_all.session))
+        thread.start()
+        thread.join()
+    assert wire_of_all.session not in sessions
+    assert len(wire_of_all._sessions) == 1
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_no_redirect_is_followed_with_the_password(server: _Server, elsewhere: _Server, status: int) -> None:
     server.answer = _redirect(f"{elsewhere.url}/", status)
