@@ -54,7 +54,7 @@ def settled_state(session: WebSession, machine: Machine) -> MachineState:
     if state is not MachineState.STOPPING:
         return state
     try:
-        return session.wait_for_state(machine, frozenset(MachineState) - {state}, Deadline(_STOPS))
+        return session.wait_for_state(machine, _AT_REST, Deadline(_STOPS))
     except OperationTimeout:
         return state
 
@@ -78,7 +78,7 @@ def power_off(session: WebSession, machine: Machine, deadline: Deadline | None =
     if state not in _AT_REST:
         # A machine that is powered down in the middle of its snapshot hangs for ever, and its process with it.
         state = session.wait_for_state(machine, _AT_REST, deadline)
-    if state in _AT_REST - OFF:
+    if state not in OFF:
         try:
             with console(session, machine, deadline) as running:
                 running.power_down().wait(deadline)

@@ -22,7 +22,7 @@ _FOLDER: Final = "pytest-vbox-reaper-"
 
 
 def listen(folder: Path) -> tuple[socket.socket, Address]:
-    """A socket in a folder of this user's. Where the system has none, its reader has to ask for a token.
+    """A socket in a folder of this user's; where the system has none, a port, and the reaper's token has to do.
 
     Args:
         folder: The folder; if its path is too long for a socket, a temporary one is made for it.

@@ -71,10 +71,10 @@ class Wire:
         return session
 
     def _close_those_of_ended_threads(self) -> None:
-        for thread, session in self._sessions:
-            if not thread.is_alive():
-                session.close()
-        self._sessions = [(thread, session) for thread, session in self._sessions if thread.is_alive()]
+        # Each thread is asked once: one that ends meanwhile has its turn the next time.
+        for entry in [(thread, session) for thread, session in self._sessions if not thread.is_alive()]:
+            entry[1].close()
+            self._sessions.remove(entry)
 
     def get_wsdl(self) -> bytes:
         """The service's description, as it serves it.

@@ -86,16 +86,6 @@ def _redirect(to: str, status: int = 307) -> Answer:
     return answer
 
 
-def test_the_connection_of_a_thread_that_ended_is_closed_when_another_asks(server: _Server) -> None:
-    wire_of_all, sessions = Wire(server.url), []
-    for _ in range(3):
-        thread = threading.Thread(target=lambda: sessions.append(wire_of_all.session))
-        thread.start()
-        thread.join()
-    assert wire_of_all.session not in sessions
-    assert len(wire_of_all._sessions) == 1
-
-
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_no_redirect_is_followed_with_the_password(server: _Server, elsewhere: _Server, status: int) -> None:
     server.answer = _redirect(f"{elsewhere.url}/", status)
@@ -317,3 +307,13 @@ def test_a_logon_that_fails_has_the_password_in_no_variable_of_its_traceback_and
     if isinstance(caught.value, Exception):
         assert WHO.password.encode() not in pickle.dumps(caught.value)
         assert caught.value.__cause__ is not None, "the original error is lost"
+
+
+def test_the_connection_of_a_thread_that_ended_is_closed_when_another_asks(server: _Server) -> None:
+    wire_of_all, sessions = Wire(server.url), []
+    for _ in range(3):
+        thread = threading.Thread(target=lambda: sessions.append(wire_of_all.session))
+        thread.start()
+        thread.join()
+    assert wire_of_all.session not in sessions
+    assert len(wire_of_all._sessions) == 1
