@@ -35,8 +35,8 @@ made: they are the calls that a machine's life makes, as a proxy between pytest-
 _FOOT = """
 The numbers are those of the last `make soak`, or of `make test` for what that has not run yet;
 `tools/reliability.py` writes this page, and a test sees that it is true to its data and that each test named
-exists. A long mix of all this (`tests/integration/test_soak.py`, in `make soak`) is not in the table
-before it has left nothing. It logs its seed: `SOAK_SEED=… SOAK_SECONDS=600` plays the same dice again.
+exists. The long mix (`tests/integration/test_soak.py`, in `make soak`) logs its seed:
+`SOAK_SEED=… SOAK_SECONDS=600` plays the same dice again.
 """
 
 
