@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -106,9 +107,10 @@ def own_rig(name: str) -> Iterator[OwnRig]:
     """A rig for the length of the block.
 
     Args:
-        name: Its name.
+        name: Its name; another worker's, and another checkout's, is another rig.
     """
-    rig = OwnRig(f"{name}-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}")
+    checkout = hashlib.sha256(str(_RIG).encode()).hexdigest()[:4]
+    rig = OwnRig(f"{name}-{checkout}-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}")
     rig.up()
     try:
         yield rig
