@@ -323,18 +323,27 @@ def remove_ended_runs(state: Path) -> None:
         state: The state folder.
     """
     for folder in (state / "runs").glob("*"):
-        # Whoever lives, the reaper too, has a lock there; a process of the run has its own before all else.
-        if any(folder.glob("[0-9]*")):
-            continue
-        lock = FileLock(folder / "reaper.lock")
-        try:
-            lock.acquire(timeout=0)
-        except (Timeout, OSError):
-            continue
-        meeting.remove(folder)
-        Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
-        _remove_if_empty(folder)
+        remove_ended_run(folder)
+
+
+def remove_ended_run(folder: Path) -> None:
+    """Delete the folder of a run, if nobody has a ledger there any more.
+
+    Args:
+        folder: The folder.
+    """
+    # Whoever lives, the reaper too, has a lock there; a process of the run has its own before all else.
+    if any(folder.glob("[0-9]*")):
+        return
+    lock = FileLock(folder / "reaper.lock")
+    try:
+        lock.acquire(timeout=0)
+    except (Timeout, OSError):
+        return
+    meeting.remove(folder)
+    Path(lock.lock_file).unlink(missing_ok=True)
+    lock.release()
+    _remove_if_empty(folder)
 
 
 def run_folder(state: Path, run: str) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import selectors
 import socket
 import subprocess
 import threading
@@ -19,7 +20,7 @@ from typing import IO, Any, Final, cast
 
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.ownership import background, meeting
-from pytest_vbox.ownership.ledger import run_folder
+from pytest_vbox.ownership.ledger import remove_ended_run, run_folder
 from pytest_vbox.ownership.lockfiles import Busy
 from pytest_vbox.ownership.locks import held
 from pytest_vbox.ownership.reports import log_file
@@ -28,6 +29,8 @@ from pytest_vbox.ownership.reports import log_file
 READY: Final = b"ready\n"
 _MODULE: Final = "pytest_vbox.reaper"
 _PATIENCE: Final = 30.0
+# How often a reaper that was killed is replaced at once; any later one is when the next thing is made.
+_MOST_REPLACED: Final = 10
 
 
 class ReaperUnavailable(background.NotStarted):
@@ -50,6 +53,7 @@ class Reaper:
         self._mutex = threading.Lock()
         self._connection: socket.socket | None = None
         self._closed = False
+        self._replaced = 0
 
     def prepare(self, ledger: Path) -> None:
         """Begin what `attend` does while the caller goes on, who then has to wait less; it tells of no errors.
@@ -58,12 +62,7 @@ class Reaper:
             ledger: This process's part of the ledger.
         """
 
-        def begin() -> None:
-            # RuntimeError: no thread can be started.
-            with suppress(ReaperUnavailable, Busy, OSError, RuntimeError):
-                self.attend(ledger)
-
-        threading.Thread(target=begin, name="pytest-vbox-reaper", daemon=True).start()
+        threading.Thread(target=self._try, args=(ledger,), name="pytest-vbox-reaper", daemon=True).start()
 
     def attend(self, ledger: Path) -> None:
         """See that the reaper watches this process; start it if there is none, or none any more.
@@ -89,17 +88,42 @@ class Reaper:
                     raise ReaperUnavailable(f"the reaper of this run does not answer; see {log_file(self._state)}")
             _close_in_children(connection)
             self._connection = connection
+            with suppress(RuntimeError):  # no thread can be started: it is missed when the next thing is made
+                threading.Thread(
+                    target=self._miss, args=(connection, ledger), name="pytest-vbox-reaper", daemon=True
+                ).start()
 
     def close(self) -> None:
         """Take leave. It goes by itself when nobody is left; what is still in the ledger, it cleans up."""
         with self._mutex:
             self._closed = True
+            died = self._connection is not None and not _is_open(self._connection)
             self._hang_up()
+        if died:
+            remove_ended_run(run_folder(self._state, self._run))
 
     def _hang_up(self) -> None:
         if self._connection is not None:
+            with suppress(OSError):
+                self._connection.shutdown(socket.SHUT_RDWR)  # whoever waits for its end hears of it
             self._connection.close()
             self._connection = None
+
+    def _try(self, ledger: Path) -> None:
+        # RuntimeError: no thread can be started.
+        with suppress(ReaperUnavailable, Busy, OSError, RuntimeError):
+            self.attend(ledger)
+
+    def _miss(self, connection: socket.socket, ledger: Path) -> None:
+        """Wait until the reaper dies, and see that there is another one: this process may be the next to die."""
+        with suppress(OSError, ValueError), selectors.DefaultSelector() as selector:  # it was closed meanwhile
+            selector.register(connection, selectors.EVENT_READ)
+            selector.select()
+        with self._mutex:
+            if self._connection is not connection or self._replaced >= _MOST_REPLACED:
+                return
+            self._replaced += 1
+        self._try(ledger)
 
     def _reach(self, hello: bytes) -> socket.socket | None:
         """A connection with a reaper that has taken us in, or None if there is none."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import re
+import signal
 import time
 import traceback
 import uuid
@@ -27,6 +29,7 @@ from pytest_vbox.machines import VirtualBoxHost
 from pytest_vbox.machines.golden import GOLDEN_KEY
 from pytest_vbox.machines.plan import GOLDEN_GROUP, GROUP, OWNER_KEY
 from pytest_vbox.ownership.ledger import Abandoned, run_folder
+from pytest_vbox.ownership.reaper import address_file
 from pytest_vbox.virtualbox import Medium
 from pytest_vbox.virtualbox.errors import AccessDenied, InvalidObjectReference, ObjectNotFound
 
@@ -109,6 +112,22 @@ class Life:
         """SIGKILL, and nothing else of it happens."""
         self.process.kill()
         self.process.join(10)
+
+    def kill_reaper(self) -> bool:
+        """SIGKILL for its reaper. Returns whether there was one yet."""
+        with suppress(FileNotFoundError, psutil.NoSuchProcess):
+            document = json.loads(address_file(places.state_folder(), self.run).read_text(encoding="utf-8"))
+            os.kill(int(document["pid"]), signal.SIGKILL)
+            psutil.wait_procs([psutil.Process(int(document["pid"]))], 10)
+            return True
+        return False
+
+    def kill_with_reaper(self) -> None:
+        """SIGKILL for both at once, so that neither can do anything about the other's death."""
+        assert self.process.pid is not None
+        os.kill(self.process.pid, signal.SIGSTOP)
+        self.kill_reaper()
+        self.kill()
 
     def outcome(self, patience: float) -> tuple[str, str]:
         """How it ended; ``hangs`` if it did not."""

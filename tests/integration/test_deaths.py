@@ -101,6 +101,51 @@ def test_a_run_killed_while_it_holds_a_lock_leaves_nothing(
     assert problems == []
 
 
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("life", "most"), _LIVES)
+def test_a_reaper_killed_at_any_call_is_replaced_and_nothing_is_left(
+    life: str, most: int | None, stage: Stage, record_property: Record
+) -> None:
+    problems, killed = [], []
+    for operation, nth in sample(stage.steps(life), most):
+        stage.proxy.reset()
+        led: list[Life] = []
+        stage.proxy.on(operation, before(lambda led=led: killed.append(led[0].kill_reaper())), nth=nth)  # type: ignore[misc]
+        led.append(stage.begin(life))
+        outcome, words = led[0].outcome(_PATIENCE)
+        what = f"reaper killed before {operation} {nth}"
+        if outcome != "ok":
+            problems.append(f"{what}: {outcome} {words[-1500:]}")
+        problems += _check(stage, led[0], what)
+    record_property("times", sum(killed))
+    assert problems == []
+    assert sum(killed) > len(killed) / 2
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("life", "most"), _LIVES)
+def test_a_run_killed_with_its_reaper_at_any_call_is_cleaned_up_after_by_the_next_run(
+    life: str, most: int | None, stage: Stage, record_property: Record
+) -> None:
+    problems, times = [], 0
+    for operation, nth in sample(stage.steps(life), most):
+        stage.proxy.reset()
+        led: list[Life] = []
+        stage.proxy.on(operation, after(lambda led=led: led[0].kill_with_reaper()), nth=nth)  # type: ignore[misc]
+        led.append(stage.begin(life))
+        outcome, words = led[0].outcome(_PATIENCE)
+        what = f"killed with its reaper after {operation} {nth}"
+        times += stage.proxy.hits
+        if stage.proxy.hits and outcome != "killed":
+            problems.append(f"{what}: it was not killed but {outcome} {words[-300:]}")
+        stage.host.clean_up_abandoned()
+        problems += _check(stage, led[0], what)
+    record_property("times", times)
+    assert problems == []
+    stage.proxy.reset()
+    assert stage.begin(life).outcome(_PATIENCE)[0] == "ok"
+
+
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("life", "most"), _LIVES)
 def test_any_call_that_fails_once_is_an_error_of_ours_or_none_and_leaves_nothing(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -97,20 +95,10 @@ def test_virtualbox_dies_at_any_call(
 def _killed_with_its_reaper(stage: Stage) -> Life:
     """A life that ended with a machine, and with nobody to clean up."""
     led: list[Life] = []
-
-    def kill_both() -> None:
-        os.kill(_reaper_of(led[0]), signal.SIGKILL)
-        led[0].kill()
-
-    stage.proxy.on("IMachine_unregister", instead(kill_both))
+    stage.proxy.on("IMachine_unregister", instead(lambda: led[0].kill_with_reaper()))
     led.append(stage.begin("cold"))
     assert led[0].outcome(_PATIENCE)[0] == "killed"
     return led[0]
-
-
-def _reaper_of(life: Life) -> int:
-    document = json.loads((run_folder(places.state_folder(), life.run) / "reaper.json").read_text())
-    return int(document["pid"])
 
 
 @pytest.mark.timeout(300)
@@ -120,17 +108,6 @@ def test_a_reaper_that_is_killed_with_its_run_is_done_without_by_the_next_run(st
     assert [name for name in stage.host.clean_up_abandoned() if dead.name in name]
     assert stage.left_of(dead) == []
     assert any(dead.name in line for line in take_unseen(places.state_folder()))
-
-
-@pytest.mark.timeout(300)
-def test_a_reaper_that_is_killed_alone_is_replaced(stage: Stage) -> None:
-    led: list[Life] = []
-    stage.proxy.on("IVirtualBox_registerMachine", before(lambda: os.kill(_reaper_of(led[0]), signal.SIGKILL)))
-    led.append(stage.begin("reset"))
-    outcome, words = led[0].outcome(_PATIENCE)
-    assert outcome == "ok", words
-    assert stage.wait_until_reaped(led[0])
-    assert stage.left_of(led[0]) == []
 
 
 @pytest.mark.timeout(300)

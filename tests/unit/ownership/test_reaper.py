@@ -51,10 +51,14 @@ way = Reaper(state, "run", {"password": "hush"})
 ledger.before_add = lambda: way.attend(ledger.path)
 ledger.add(Entry("id-1", "one", "here"))
 print(ledger.path.name, flush=True)
-if sys.stdin.readline() == "leave\\n":
+asked = sys.stdin.readline()
+if asked == "watched?\\n":
+    way.attend(ledger.path)  # comes back once the reaper has taken us in
+    print("yes", flush=True)
+if asked == "leave\\n":
     ledger.strike("id-1"); ledger.close(); way.close()
     print("left", flush=True)
-    sys.stdin.readline()
+sys.stdin.readline()
 """
 
 
@@ -156,9 +160,76 @@ def test_a_reaper_that_was_killed_is_replaced_before_the_next_thing_is_made(stat
     _wait_until_gone(state)
 
 
+def test_a_reaper_that_was_killed_is_replaced_at_once_even_if_nothing_is_made_any_more(
+    state: Path, workers: Workers
+) -> None:
+    worker, ledger = _begin(workers, state)
+    _kill_reaper(state)
+    assert worker.stdin is not None
+    worker.stdin.write("watched?\n")
+    worker.stdin.flush()
+    assert worker.stdout is not None
+    assert worker.stdout.readline() == "yes\n"
+    worker.kill()
+    _wait_until_gone(state)
+    assert _cleaned(state) == [[ledger, worker.pid, {"password": "hush"}]]
+
+
+def test_a_reaper_that_dies_again_and_again_is_not_replaced_for_ever_but_when_the_next_thing_is_made(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reaper, "_MOST_REPLACED", 1)
+    ledger, way = Ledger(state, "run"), Reaper(state, "run", {})
+    ledger.before_add = lambda: way.attend(ledger.path)
+    ledger.add(Entry("id-1", "one", "here"))
+    _kill_reaper(state)
+    last = psutil.Process(_pid(state))
+    last.kill()
+    last.wait(10)
+    _wait_for_threads_to_end()
+    assert _pid(state) == last.pid
+    ledger.add(Entry("id-2", "two", "here"))
+    assert _pid(state) != last.pid
+    ledger.strike("id-1", "id-2")
+    ledger.close()
+    way.close()
+    _wait_until_gone(state)
+
+
+def _kill_reaper(state: Path) -> None:
+    """Kill the reaper, and wait until there is another one."""
+    first = psutil.Process(_pid(state))
+    first.kill()
+    deadline, pause = Deadline(20), threading.Event()
+    while not address_file(state, "run").exists() or _pid(state) == first.pid:
+        assert not deadline.expired
+        pause.wait(0.01)
+
+
+def _wait_for_threads_to_end() -> None:
+    for thread in threading.enumerate():
+        if thread.name == "pytest-vbox-reaper":
+            thread.join(20)
+
+
+def test_a_killed_reaper_leaves_no_folder_to_a_run_that_ends_before_it_is_replaced(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reaper, "_MOST_REPLACED", 0)
+    ledger, way = Ledger(state, "run"), Reaper(state, "run", {})
+    way.attend(ledger.path)
+    killed = psutil.Process(_pid(state))
+    killed.kill()
+    killed.wait(10)
+    ledger.close()
+    way.close()
+    assert list((state / "runs").iterdir()) == []
+
+
 def test_a_killed_reaper_whose_socket_needed_a_short_path_leaves_no_temporary_folder(
     state: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    monkeypatch.setattr(reaper, "_MOST_REPLACED", 0)
     temporary = tmp_path_factory.mktemp("short")
     monkeypatch.setenv("TMPDIR", str(temporary))
     deep = state / ("long" * 20) / ("longer" * 20)
