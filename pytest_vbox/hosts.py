@@ -15,12 +15,13 @@ from pytest_vbox.exhaustion import explained, own_folders
 from pytest_vbox.images import Report, silent
 from pytest_vbox.machines import VirtualBoxHost
 from pytest_vbox.models import Catalogue
-from pytest_vbox.ownership import Entry, Kind, Ledger, Reaper
+from pytest_vbox.ownership import Busy, Entry, Kind, Ledger, Reaper
 from pytest_vbox.records import Journal
 from pytest_vbox.secret import Secret
 from pytest_vbox.settings import Settings, load
 from pytest_vbox.virtualbox import Credentials, WebSession, WsdlCache, connect
-from pytest_vbox.virtualbox.errors import LogonRefused, OpenToAnybody
+from pytest_vbox.virtualbox.errors import LogonRefused, OpenToAnybody, ServiceUnavailable
+from pytest_vbox.virtualbox.websession import MOST_REPLACED
 
 _SERVICE: Final = Entry("service", "use of the private web service", "", kind=Kind.SERVICE)
 
@@ -125,17 +126,10 @@ def _connected(
             reaper.prepare(ledger.path)
             if settings.url is None:
                 ledger.add(_SERVICE)
-        endpoint = service.find(settings.url, state=state)
-        try:
-            session = _log_on(settings, endpoint, password)
-        except LogonRefused:
-            # Its password is our own: it only refuses that when VirtualBox's server died behind it.
-            if endpoint.lease is None:
-                raise
-            endpoint = service.renew(endpoint, state=state)
-            session = _log_on(settings, endpoint, password)
+        endpoint = _Endpoint(service.find(settings.url, state=state), state)
         leaving.callback(endpoint.release)
-        undo.enter_context(session)
+        session = undo.enter_context(_log_on_somewhere(settings, endpoint, password))
+        session.elsewhere = endpoint.replace if endpoint.now.lease is not None else None
         session.on_logon = ledger.logged_on
         session.on_session_object = ledger.locks_with
         ledger.logged_on(session.virtualbox.reference)
@@ -144,7 +138,6 @@ def _connected(
             settings,
             catalogue,
             state=state,
-            url=endpoint.url,
             run=run,
             ssh_key=ssh_key,
             artifacts=artifacts,
@@ -160,8 +153,53 @@ def _connected(
     return host
 
 
+class _Endpoint:
+    """The web service that is used, which may have to be replaced.
+
+    Args:
+        found: The one to begin with.
+        state: The state folder.
+    """
+
+    def __init__(self, found: service.Endpoint, state: Path) -> None:
+        self.now = found
+        self._state = state
+
+    def replace(self) -> tuple[str, Credentials]:
+        """Have another private service in the place of one that died: its address, and how to log on.
+
+        Raises:
+            ServiceUnavailable: There cannot be another one.
+        """
+        self.release()
+        try:
+            self.now = service.renew(self.now, state=self._state)
+        except (service.VirtualBoxNotFound, service.VirtualBoxUnusable, Busy, OSError) as error:
+            raise ServiceUnavailable(
+                f"the private web service at {self.now.url} died, and another one cannot be started: {error}"
+            ) from error
+        return self.now.url, Credentials(self.now.user, self.now.password)
+
+    def release(self) -> None:
+        """Say that it is not used any more."""
+        self.now.release()
+
+
+def _log_on_somewhere(settings: Settings, endpoint: _Endpoint, password: str) -> WebSession:
+    """A logged-on connection, with another private service if need be."""
+    for _ in range(MOST_REPLACED):
+        try:
+            return _log_on(settings, endpoint.now, password)
+        except LogonRefused:
+            # Its password is our own: it only refuses that when VirtualBox's server died behind it.
+            if endpoint.now.lease is None:
+                raise
+            endpoint.replace()
+    return _log_on(settings, endpoint.now, password)
+
+
 def _log_on(settings: Settings, endpoint: service.Endpoint, password: str) -> WebSession:
-    """A logged-on connection; without one, the endpoint is not used any more."""
+    """A logged-on connection."""
     credentials = Credentials(endpoint.user or settings.user, endpoint.password or password)
     cache = WsdlCache(places.cache_folder() / "wsdl" / _origin(endpoint))
     try:
@@ -172,11 +210,8 @@ def _log_on(settings: Settings, endpoint: service.Endpoint, password: str) -> We
             ca=settings.ca,
             refuse_open=trust.has_to_refuse_strangers(settings, endpoint.url),
         )
-    except BaseException as error:
-        endpoint.release()
-        if isinstance(error, OpenToAnybody):
-            raise trust.open_to_anybody(endpoint.url) from error
-        raise
+    except OpenToAnybody as error:
+        raise trust.open_to_anybody(endpoint.url) from error
 
 
 def _access(settings: Settings, password: str) -> dict[str, Any]:

@@ -54,7 +54,6 @@ class VirtualBoxHost:
         settings: What the user set.
         catalogue: The images and hardware profiles.
         state: The state folder.
-        url: The web service's address.
         run: The id of the run, shared by all its workers.
         ssh_key: A private key to log in with instead of the images' own.
         artifacts: Where what machines show is saved; by default as set.
@@ -72,7 +71,6 @@ class VirtualBoxHost:
         catalogue: Catalogue,
         *,
         state: Path,
-        url: str,
         run: str | None = None,
         ssh_key: Path | None = None,
         artifacts: Path | None = None,
@@ -85,12 +83,11 @@ class VirtualBoxHost:
         self.session = session
         self.settings = settings
         self.catalogue = catalogue
-        self.url = url
         self._on_close = on_close
         self.run = run or uuid.uuid4().hex
-        self.local = is_loopback(url)
+        self.local = is_loopback(session.url)
         #: Where forwarded ports are reached.
-        self.address = "127.0.0.1" if self.local else urlsplit(url).hostname or ""
+        self.address = "127.0.0.1" if self.local else urlsplit(session.url).hostname or ""
         self._ledger = ledger or Ledger(state, self.run)
         self._run_key = RunKey(
             state, self.run, lambda folder: self._ledger.add(Entry(str(folder), "a key", "", kind=Kind.FILE))
@@ -156,6 +153,11 @@ class VirtualBoxHost:
         self.close()
 
     # What it is
+
+    @property
+    def url(self) -> str:
+        """The web service's address; a private one that died is replaced at another."""
+        return self.session.url
 
     @property
     def api(self) -> VirtualBox:
@@ -339,6 +341,7 @@ class VirtualBoxHost:
             load_key(key)
         timeout = boot_timeout or model.image.boot_timeout or self.settings.boot_timeout
         wish = name or model.hardware.name or test.rpartition("::")[2] or model.image_name
+        self.session.refresh()
         model = environment.fit(self.api, model, self.capacity, local=self.local)
         with self.journal.doing(f"the disk of the image {model.image_name}"):
             model = replace(model, image=self._maker.image_with_disk(model.image, self.report))

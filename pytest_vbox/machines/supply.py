@@ -188,6 +188,7 @@ class Supply:
 
     def rebuild(self, machine: Machine, mode: Reset) -> Built:
         """Make a machine anew, not started yet; see `Machine.reset`."""
+        self._session.refresh()
         plan = machine._plan
         if mode is Reset.FRESH:
             built = self._maker.cold(self._to_be_booted(plan.renewed()))
@@ -319,6 +320,7 @@ class Supply:
         """Remove a machine from VirtualBox, with its ports and its line in the ledger; it keeps its place."""
         plan = machine._plan
         machine._disconnect()
+        self._session.refresh()
         machine._unlock()
         self._maker.take_away(plan.id, plan.name)
         machine._forwards.release()

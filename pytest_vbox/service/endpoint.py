@@ -24,6 +24,9 @@ USUAL_PORT: Final = 18083
 _START_TIMEOUT: Final = 60.0
 _END_TIMEOUT: Final = 10.0
 _LOG_LINES: Final = 10
+# What a service says that is started in the moment in which VirtualBox's server dies, and how often to try then.
+_DYING: Final = "NS_ERROR_FACTORY_NOT_REGISTERED"
+_STARTS: Final = 3
 
 
 @dataclass(frozen=True)
@@ -97,12 +100,13 @@ def stop(state: Path) -> bool:
     return True
 
 
-def renew(broken: Endpoint, *, state: Path) -> Endpoint:
+def renew(broken: Endpoint, *, state: Path, usual_port: int = USUAL_PORT) -> Endpoint:
     """Another private service in the place of one that takes nobody any more, as when VirtualBox's server died.
 
     Args:
         broken: The private service, released already.
         state: The state folder.
+        usual_port: As for `find`.
     """
     with held(state, "service", Deadline(_START_TIMEOUT)):
         record = Record.read(state)
@@ -111,7 +115,13 @@ def renew(broken: Endpoint, *, state: Path) -> Endpoint:
             _end(record.keeper)
             _end(record.service)
             Record.erase(state)
-    return find(None, state=state)
+    for _ in range(_STARTS - 1):
+        try:
+            return find(None, state=state, usual_port=usual_port)
+        except VirtualBoxUnusable as error:
+            if _DYING not in str(error):
+                raise
+    return find(None, state=state, usual_port=usual_port)
 
 
 def tidy(state: Path) -> None:

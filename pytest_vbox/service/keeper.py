@@ -75,7 +75,9 @@ def user_of(state: Path) -> str:
 
 
 def _start(installation: Installation, port: int) -> subprocess.Popen[bytes]:
-    arguments = ["-H", _HOST, "-p", str(port), "-A", "VBoxAuthSimple", "-t", "300", "-k", "10000"]
+    # -t 0: no web session ends by itself. It would by the clock of the wall, so after each suspend of the
+    # computer. Those of the dead are ended by who cleans up after them, or with the service.
+    arguments = ["-H", _HOST, "-p", str(port), "-A", "VBoxAuthSimple", "-t", "0", "-k", "10000"]
     return subprocess.Popen([installation.vboxwebsrv, *arguments], stdin=subprocess.DEVNULL)
 
 

@@ -56,6 +56,10 @@ class ServiceUnavailable(VirtualBoxError):
     """The web service does not answer."""
 
 
+class NeverArrived(ServiceUnavailable):
+    """Nobody listens where the web service should be, so it cannot have heard of the call."""
+
+
 class LogonRefused(VirtualBoxError):
     """The web service answers but does not take this user and password."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Generic, Self, TypeVar, overload
 
 from pytest_vbox.virtualbox.api import Api
-from pytest_vbox.virtualbox.errors import InvalidObjectReference
+from pytest_vbox.virtualbox.errors import InvalidObjectReference, NeverArrived
 
 T = TypeVar("T")
 
@@ -37,10 +37,11 @@ class Interface:
     def _invoke(self, operation: str, arguments: dict[str, object]) -> Any:
         try:
             return self.api.call(operation, _this=self.reference, **arguments)
-        except InvalidObjectReference:
+        except (InvalidObjectReference, NeverArrived):
             if self._renew is None:
                 raise
-        # One more try, and only for this error: the object is the same, its old name is not known any more.
+        # One more try, and only for these: the object is the same, and its old name is not known any more, or
+        # there is nobody any more who could have heard of it.
         self.reference = self._renew()
         return self.api.call(operation, _this=self.reference, **arguments)
 

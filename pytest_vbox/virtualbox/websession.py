@@ -19,8 +19,10 @@ from pytest_vbox.virtualbox import compat
 from pytest_vbox.virtualbox.api import LOGON, Api
 from pytest_vbox.virtualbox.enums import LockType, MachineState, SessionState, VBoxEventType
 from pytest_vbox.virtualbox.errors import (
+    Aborted,
     InvalidObjectReference,
     LogonRefused,
+    NeverArrived,
     OpenToAnybody,
     ServiceUnavailable,
     VirtualBoxError,
@@ -34,6 +36,10 @@ logger = logging.getLogger(__name__)
 
 #: The server ends a web session after 300 s without a call, unless it was told otherwise (``-t``).
 KEEP_ALIVE: Final = 60.0
+
+#: How often a service is replaced that takes nobody: one that is started right after VirtualBox's server died may
+#: have met that one in its last moment, and is then of no more use than the one before.
+MOST_REPLACED: Final = 3
 
 _STATE_EVENTS: Final = (VBoxEventType.ON_MACHINE_STATE_CHANGED, VBoxEventType.ON_SESSION_STATE_CHANGED)
 
@@ -70,6 +76,9 @@ class WebSession:
         self._idle: list[Session] = []
         self._doubtful: list[Session] = []
         self.virtualbox = VirtualBox(api, reference, self._renew)
+        #: Gives the address of another service of the same VirtualBox, and how to log on there, where this one
+        #: died, or VirtualBox's server behind it; None where that is the user's to do.
+        self.elsewhere: Callable[[], tuple[str, Credentials]] | None = None
         #: Is told of the reference of each new web session, after an old one was lost.
         self.on_logon: Callable[[str], None] = lambda _: None
         #: Is told of the reference of each new session object, before anything is locked with it.
@@ -85,6 +94,21 @@ class WebSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def url(self) -> str:
+        """The service's address."""
+        return self.api.wire.url.rstrip("/")
+
+    def refresh(self) -> None:
+        """See that the web session lasts, before something is begun that had better not stop half-way.
+
+        A lost one is begun anew, in another service if need be.
+
+        Raises:
+            ServiceUnavailable: The service does not answer, or VirtualBox's server behind it has died.
+        """
+        self._renew()
 
     def end_other(self, reference: str, session_objects: Iterable[str] = ()) -> None:
         """Log another web session off, of a process that died. It is no error if it has ended already.
@@ -199,13 +223,38 @@ class WebSession:
             reference = self.virtualbox.reference
             try:
                 self.api.call("IVirtualBox_getAPIVersion", _this=reference)
-            except InvalidObjectReference:
-                reference = _logon(self.api, self._credentials)
+            except (Aborted, InvalidObjectReference, NeverArrived) as error:
+                reference = self._log_on_again(error)
                 self.virtualbox.reference = reference
                 self._idle.clear()
                 self._doubtful.clear()
                 self.on_logon(reference)
             return reference
+
+    def _log_on_again(self, lost: VirtualBoxError) -> str:
+        """Begin another web session, where that is possible."""
+        if isinstance(lost, InvalidObjectReference):
+            try:
+                return _logon(self.api, self._credentials)
+            except (LogonRefused, NeverArrived):
+                if self.elsewhere is None:
+                    raise
+        elif self.elsewhere is None:
+            if isinstance(lost, Aborted):
+                raise ServiceUnavailable(
+                    f"VirtualBox's server (VBoxSVC) behind the web service at {self.url} has died; that has to be "
+                    "started anew"
+                ) from lost
+            raise lost
+        for _ in range(MOST_REPLACED - 1):
+            with suppress(LogonRefused):
+                return self._log_on_elsewhere(self.elsewhere)
+        return self._log_on_elsewhere(self.elsewhere)
+
+    def _log_on_elsewhere(self, elsewhere: Callable[[], tuple[str, Credentials]]) -> str:
+        url, self._credentials = elsewhere()
+        self.api.wire.move(url)
+        return _logon(self.api, self._credentials)
 
     def _keep_alive(self) -> None:
         while not self._closed.wait(KEEP_ALIVE):

@@ -17,7 +17,7 @@ import requests
 import urllib3.exceptions
 
 from pytest_vbox.virtualbox.bounded import adapter
-from pytest_vbox.virtualbox.errors import ServiceUnavailable
+from pytest_vbox.virtualbox.errors import NeverArrived, ServiceUnavailable
 
 #: Seconds after which a call that got no answer at all is given up. Long operations do not come near it:
 #: they return a progress object at once.
@@ -45,11 +45,19 @@ class Wire:
     """
 
     def __init__(self, url: str, *, ca: str | None = None) -> None:
-        self.url = url.rstrip("/") + "/"
+        self.move(url)
         self._ca = ca
         self._local = threading.local()
         self._sessions: list[tuple[threading.Thread, requests.Session]] = []
         self._lock = threading.Lock()
+
+    def move(self, url: str) -> None:
+        """Send what comes from now on to another address.
+
+        Args:
+            url: That address.
+        """
+        self.url = url.rstrip("/") + "/"
 
     @property
     def session(self) -> requests.Session:
@@ -163,7 +171,10 @@ def unavailable(
         operation: The operation that was called, if one was.
         arguments: What it was called with, without secrets.
     """
-    return ServiceUnavailable(
+    kind = ServiceUnavailable
+    if _found(error, urllib3.exceptions.NewConnectionError) is not None:
+        kind = NeverArrived
+    return kind(
         f"VirtualBox's web service at {url} does not answer: {_reason(url, error)}",
         operation=operation,
         arguments=arguments,

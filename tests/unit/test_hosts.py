@@ -141,7 +141,7 @@ def test_a_connection_that_fails_gives_the_private_service_back(
     with pytest.raises(expected):
         hosts.connect_host(Settings())
     # Where it does not take its own password, another one is tried.
-    assert lease.released == (2 if expected is LogonRefused else 1)
+    assert lease.released == (4 if expected is LogonRefused else 1)
 
 
 @pytest.mark.parametrize(

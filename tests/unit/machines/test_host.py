@@ -23,7 +23,7 @@ from pytest_vbox.ownership import (
     take_unseen,
 )
 from pytest_vbox.settings import Settings
-from pytest_vbox.virtualbox import Medium
+from pytest_vbox.virtualbox import Medium, WebSession
 from pytest_vbox.virtualbox.errors import Failed, VirtualBoxError
 from unit.kit.service import Arguments, FakeService, Refusal
 
@@ -62,9 +62,7 @@ def host(
     (tmp_path / "tiny.vdi").touch()
     # All tests share one connection, so the hosts must not close it.
     monkeypatch.setattr(service.session, "close", lambda: None)
-    host = VirtualBoxHost(
-        service.session, Settings(), Catalogue.load([tmp_path]), state=state, url=service.url, run="run-1"
-    )
+    host = VirtualBoxHost(service.session, Settings(), Catalogue.load([tmp_path]), state=state, run="run-1")
     service.calls.clear()
     yield host
     host.close()
@@ -163,7 +161,6 @@ def test_closing_removes_every_machine_even_after_an_error(
         Settings(),
         Catalogue.load([tmp_path]),
         state=state,
-        url=service.url,
         on_close=lambda: closed.append(True),
     )
     for _ in range(3):
@@ -316,19 +313,17 @@ def test_the_web_session_of_a_dead_process_is_ended(
 
 
 def test_the_identity_is_the_same_under_every_name_of_this_computer(
-    service: FakeService, host: VirtualBoxHost, tmp_path: Path
+    service: FakeService, host: VirtualBoxHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = service.session
-    other = VirtualBoxHost(
-        session,
-        Settings(),
-        Catalogue.load([tmp_path]),
-        state=tmp_path / "b",
-        url=f"http://localhost:{service.port}",
-    )
+
+    def at(url: str) -> VirtualBoxHost:
+        with monkeypatch.context() as patch:
+            patch.setattr(WebSession, "url", url)
+            return VirtualBoxHost(session, Settings(), Catalogue.load([tmp_path]), state=tmp_path / "b")
+
+    other = at(f"http://localhost:{service.port}")
     assert other.identity == host.identity == "127.0.0.1:/home/me/.config/VirtualBox"
-    far = VirtualBoxHost(
-        session, Settings(), Catalogue.load([tmp_path]), state=tmp_path / "b", url="https://vbox.example.org"
-    )
+    far = at("https://vbox.example.org")
     assert (far.local, far.address) == (False, "vbox.example.org")
     assert far.identity != host.identity

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -28,6 +27,11 @@ if (here / "dies").exists():
     print("[main] failed to create the VirtualBox object!", file=sys.stderr)
     print("last words", file=sys.stderr)
     sys.exit(int((here / "dies").read_text()))
+if (here / "dying").exists():
+    left = int((here / "dying").read_text())
+    (here / "dying").write_text(str(left - 1))
+    if left:
+        sys.exit("NS_ERROR_FACTORY_NOT_REGISTERED")
 server = socket.create_server((sys.argv[sys.argv.index("-H") + 1], int(sys.argv[sys.argv.index("-p") + 1])))
 while True:
     connection, _ = server.accept()
@@ -64,21 +68,13 @@ class Programs:
         path.chmod(0o755)
 
     def tell(self, name: str, text: str = "") -> None:
-        """Change what they do: ``dies``, ``no-driver``, ``read-only``."""
+        """Change what they do: ``dies``, ``dying`` (so many times), ``no-driver``, ``read-only``."""
         (self.folder / name).write_text(text)
 
     def calls(self, program: str) -> list[list[str]]:
         """The command lines of one of them, without its name."""
         lines = (self.folder / "calls").read_text().splitlines()
         return [line.split()[1:] for line in lines if line.split()[0] == program]
-
-
-@pytest.fixture
-def unused_port() -> int:
-    """A port on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -174,6 +174,8 @@ def test_whoever_comes_first_starts_one_for_all_and_idle_it_ends(
     assert record.service.pid == int(pid)
     # As safe as promised: on loopback, authenticating, the password known to its user only.
     assert arguments[: arguments.index("-t")] == ["-H", "127.0.0.1", "-p", first.url[17:], "-A", "VBoxAuthSimple"]
+    # A computer that was suspended, or whose clock was set, does not find its web sessions ended.
+    assert arguments[arguments.index("-t") + 1] == "0"
     digest = hashlib.sha256(first.password.encode()).hexdigest()
     assert ["-q", "setextradata", "global", f"VBoxAuthSimple/users/{first.user}", digest] in programs.calls(
         "VBoxManage"
@@ -209,6 +211,40 @@ def test_after_a_kill_the_next_one_starts_anew(state: Path, unused_port: int, vi
     assert (old.keeper.find(), old.service.find()) == (None, None)
     assert second.password != first.password
     assert answers("127.0.0.1", int(second.url.rpartition(":")[2]))
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_one_that_is_of_no_use_any_more_is_replaced_once_by_all_who_find_out(
+    state: Path, programs: Programs, unused_port: int, alive: bool
+) -> None:
+    first = service.find(None, state=state, usual_port=unused_port)
+    also = service.find(None, state=state, usual_port=unused_port)
+    old = _record(state)
+    if not alive:
+        os.kill(old.service.pid, signal.SIGKILL)
+    # As where VirtualBox's server died a moment ago.
+    programs.tell("dying", "2")
+    renewed = []
+    for endpoint in (first, also):
+        endpoint.release()
+        renewed.append(service.renew(endpoint, state=state, usual_port=unused_port))
+    assert renewed[0] == renewed[1] != first
+    assert (old.keeper.find(), old.service.find()) == (None, None)
+    assert len(programs.calls("vboxwebsrv")) == 4
+    renewed[0].release()
+    assert in_use(state)
+    renewed[1].release()
+
+
+def test_where_none_can_be_started_in_its_place_that_is_said_and_not_tried_for_ever(
+    state: Path, programs: Programs, unused_port: int
+) -> None:
+    first = service.find(None, state=state, usual_port=unused_port)
+    first.release()
+    programs.tell("dying", "100")
+    with pytest.raises(VirtualBoxUnusable, match="NS_ERROR_FACTORY_NOT_REGISTERED"):
+        service.renew(first, state=state, usual_port=unused_port)
+    assert len(programs.calls("vboxwebsrv")) == 4
 
 
 def test_a_service_that_dies_at_its_start_is_quoted(state: Path, programs: Programs, unused_port: int) -> None:

@@ -36,12 +36,6 @@ def machine(service: FakeService) -> Machine:
     return Machine(service.api, "m")
 
 
-def _unused_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 # What goes there and back
 
 
@@ -244,8 +238,8 @@ def test_a_dropped_connection_says_so(service: FakeService, machine: Machine) ->
         _ = machine.name
 
 
-def test_a_refused_connection_names_the_address() -> None:
-    url = f"http://127.0.0.1:{_unused_port()}"
+def test_a_refused_connection_names_the_address(unused_port: int) -> None:
+    url = f"http://127.0.0.1:{unused_port}"
     with pytest.raises(ServiceUnavailable) as caught:
         connect(url, WHO)
     assert caught.value.text == f"VirtualBox's web service at {url}/ does not answer: connection refused"
@@ -310,8 +304,10 @@ def test_every_thread_has_a_connection_of_its_own(service: FakeService) -> None:
     wire.close()
 
 
-def test_proxies_of_the_environment_are_not_used(service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{_unused_port()}")
+def test_proxies_of_the_environment_are_not_used(
+    service: FakeService, unused_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{unused_port}")
     wire = Wire(service.url)
     assert Api(wire, description().wsdl()).call("IVirtualBox_getVersion", _this="virtualbox") == "7.2.99"
     wire.close()

@@ -17,6 +17,7 @@ from pytest_vbox.virtualbox.errors import (
     InvalidObjectReference,
     InvalidObjectState,
     LogonRefused,
+    NeverArrived,
     ObjectInUse,
     OperationTimeout,
     ServiceUnavailable,
@@ -264,6 +265,93 @@ def test_a_session_that_is_idle_is_kept_alive(service: FakeService, monkeypatch:
     with connect(service.url, WHO):
         for _ in range(4):
             assert asked.acquire(timeout=10)
+
+
+# A service that died
+
+
+@pytest.fixture
+def dead(unused_port: int, session: WebSession, machine: Machine) -> Iterator[str]:  # noqa: ARG001
+    """The address of a service that is not there any more, to which the session goes."""
+    alive = session.url
+    session.api.wire.move(f"http://127.0.0.1:{unused_port}")
+    yield session.url
+    session.api.wire.move(alive)
+    session.elsewhere, session._credentials = None, WHO
+
+
+@pytest.fixture
+def replaced(service: FakeService, session: WebSession, dead: str) -> list[str]:  # noqa: ARG001
+    """There is another one in its place; where it was asked for is in the list."""
+    asked: list[str] = []
+
+    def elsewhere() -> tuple[str, Credentials]:
+        asked.append(session.url)
+        return service.url, Credentials("me", f"hush {len(asked)}")
+
+    session.elsewhere = elsewhere
+    return asked
+
+
+def test_a_call_that_nobody_can_have_heard_goes_to_the_service_that_took_the_place(
+    service: FakeService, session: WebSession, machine: Machine, replaced: list[str], dead: str
+) -> None:
+    _lose(service)
+    service.answer("IVirtualBox_findMachine", "new-m")
+    machine.name = "two"
+    assert service.objects["new-m"]["Name"] == "two"
+    assert (replaced, session.url) == ([dead], service.url)
+    assert service.called("IWebsessionManager_logon") == [{"username": "me", "password": "hush 1"}]
+
+
+@pytest.mark.usefixtures("dead")
+def test_where_nothing_takes_its_place_the_address_is_told(session: WebSession, machine: Machine) -> None:
+    for ask in (session.refresh, lambda: machine.name):
+        with pytest.raises(NeverArrived, match=f"{session.url}/ does not answer: connection refused"):
+            ask()
+
+
+def test_a_call_whose_connection_breaks_is_not_said_twice(
+    service: FakeService, session: WebSession, machine: Machine
+) -> None:
+    session.elsewhere = lambda: pytest.fail("it may have been heard")
+    service.answer("IMachine_getName", HangUp())
+    with pytest.raises(ServiceUnavailable):
+        _ = machine.name
+    assert len(service.called("IMachine_getName")) == 1
+    session.elsewhere = None
+
+
+def test_a_service_whose_server_died_is_replaced_before_the_next_thing_is_begun(
+    service: FakeService, session: WebSession, replaced: list[str]
+) -> None:
+    session.api.wire.move(service.url)
+    service.answer("IVirtualBox_getAPIVersion", Refusal(0x80004004))
+    session.refresh()
+    assert replaced == [service.url]
+    assert service.called("IWebsessionManager_logon") == [{"username": "me", "password": "hush 1"}]
+
+
+def test_of_a_service_whose_server_died_and_which_is_not_ours_it_is_said_what_to_do(
+    service: FakeService, session: WebSession
+) -> None:
+    service.answer("IVirtualBox_getAPIVersion", Refusal(0x80004004))
+    with pytest.raises(ServiceUnavailable, match=f"behind the web service at {service.url} has died"):
+        session.refresh()
+    assert service.called("IWebsessionManager_logon") == []
+
+
+@pytest.mark.parametrize("refusals", [2, 3])
+def test_one_that_met_the_dying_server_is_replaced_too_but_not_for_ever(
+    service: FakeService, session: WebSession, replaced: list[str], refusals: int
+) -> None:
+    service.answer("IWebsessionManager_logon", *[Silence()] * refusals, "virtualbox")
+    if refusals < websession.MOST_REPLACED:
+        session.refresh()
+    else:
+        with pytest.raises(LogonRefused):
+            session.refresh()
+    assert len(replaced) == 3
 
 
 # The end
