@@ -52,6 +52,7 @@ class Reaper:
         self._access = dict(access)
         self._mutex = threading.Lock()
         self._connection: socket.socket | None = None
+        self._watched = False
         self._closed = False
         self._replaced = 0
 
@@ -88,10 +89,7 @@ class Reaper:
                     raise ReaperUnavailable(f"the reaper of this run does not answer; see {log_file(self._state)}")
             _close_in_children(connection)
             self._connection = connection
-            with suppress(RuntimeError):  # no thread can be started: it is missed when the next thing is made
-                threading.Thread(
-                    target=self._miss, args=(connection, ledger), name="pytest-vbox-reaper", daemon=True
-                ).start()
+            self._watched = self._watch(connection, ledger)
 
     def close(self) -> None:
         """Take leave. It goes by itself when nobody is left; what is still in the ledger, it cleans up."""
@@ -103,20 +101,31 @@ class Reaper:
             remove_ended_run(run_folder(self._state, self._run))
 
     def _hang_up(self) -> None:
-        if self._connection is not None:
-            with suppress(OSError):
-                self._connection.shutdown(socket.SHUT_RDWR)  # whoever waits for its end hears of it
-            self._connection.close()
-            self._connection = None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(OSError):  # its other end is gone already
+                connection.shutdown(socket.SHUT_RDWR)
+            # Where somebody waits for its end, he hears of it, and would not if it were closed before.
+            if not self._watched:
+                connection.close()
 
     def _try(self, ledger: Path) -> None:
         # RuntimeError: no thread can be started.
         with suppress(ReaperUnavailable, Busy, OSError, RuntimeError):
             self.attend(ledger)
 
+    def _watch(self, connection: socket.socket, ledger: Path) -> bool:
+        try:
+            threading.Thread(
+                target=self._miss, args=(connection, ledger), name="pytest-vbox-reaper", daemon=True
+            ).start()
+        except RuntimeError:  # no thread can be started: it is missed when the next thing is made
+            return False
+        return True
+
     def _miss(self, connection: socket.socket, ledger: Path) -> None:
         """Wait until the reaper dies, and see that there is another one: this process may be the next to die."""
-        with suppress(OSError, ValueError), selectors.DefaultSelector() as selector:  # it was closed meanwhile
+        with connection, selectors.DefaultSelector() as selector:
             selector.register(connection, selectors.EVENT_READ)
             selector.select()
         with self._mutex:
