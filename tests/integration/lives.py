@@ -13,12 +13,14 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Final
 
 import psutil
+import time_machine
 from fault_proxy import FaultProxy
 from machine_support import locations
 
@@ -87,12 +89,35 @@ LIVES: Final[dict[str, Callable[[VirtualBoxHost, str], None]]] = {
 }
 
 
+def _set_clock(host: VirtualBoxHost, name: str) -> None:
+    """What a machine's owner takes for the time of day jumps, forth and back."""
+    machine = host.machine(name=name)
+    for days in (400, -400):
+        with time_machine.travel(datetime.now(UTC) + timedelta(days), tick=True):
+            machine.run("true")
+            machine.reset()
+            machine.run("true")
+            host.remove(host.machine(name=name, start=False))
+    machine.run("true")
+    host.remove(machine)
+
+
+def _wait(host: VirtualBoxHost, name: str) -> None:
+    machine = host.machine(name=name)
+    machine.run("sleep 1", timeout=4)
+    host.remove(machine)
+
+
+#: Those that are not among the ones that are tried at every call.
+_OF_SOME_TESTS: Final[dict[str, Callable[[VirtualBoxHost, str], None]]] = {"set-clock": _set_clock, "wait": _wait}
+
+
 def lead(life: str, environ: dict[str, str], run: str, name: str, told: Connection) -> None:
     """What the process does. Puts ``ok`` or the error's class and text into the pipe."""
     try:
         os.environ.update(environ)
         with connect_host(run=run, clean_up=False) as host:
-            LIVES[life](host, name)
+            {**LIVES, **_OF_SOME_TESTS}[life](host, name)
         told.send(("ok", ""))
     except BaseException as error:  # noqa: BLE001 - the test looks at it
         told.send((type(error).__module__ + "." + type(error).__name__, traceback.format_exc()))
@@ -115,12 +140,19 @@ class Life:
 
     def kill_reaper(self) -> bool:
         """SIGKILL for its reaper. Returns whether there was one yet."""
+        reaper = self.reaper()
+        if reaper is not None:
+            with suppress(psutil.NoSuchProcess):  # it went just now
+                reaper.kill()
+            psutil.wait_procs([reaper], 10)
+        return reaper is not None
+
+    def reaper(self) -> psutil.Process | None:
+        """Its reaper, once there is one."""
         with suppress(FileNotFoundError, psutil.NoSuchProcess):
             document = json.loads(address_file(places.state_folder(), self.run).read_text(encoding="utf-8"))
-            os.kill(int(document["pid"]), signal.SIGKILL)
-            psutil.wait_procs([psutil.Process(int(document["pid"]))], 10)
-            return True
-        return False
+            return psutil.Process(int(document["pid"]))
+        return None
 
     def kill_with_reaper(self) -> None:
         """SIGKILL for both at once, so that neither can do anything about the other's death."""
