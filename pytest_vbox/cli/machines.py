@@ -20,6 +20,7 @@ from pytest_vbox.cli.common import (
     print_table,
     told,
 )
+from pytest_vbox.printable import short
 
 if TYPE_CHECKING:
     from pytest_vbox.guest import Connection
@@ -82,7 +83,7 @@ def list_(root: Path | None, folders: tuple[str, ...], as_json: bool, **options:
             _age(str(entry["since"])),
             str(entry["ssh"]),
             "yes" if entry["kept"] else "",
-            str(entry["test"]),
+            short(str(entry["test"])),
         ]
         for entry in found
     ]
@@ -167,7 +168,7 @@ def _all(host: VirtualBoxHost) -> Iterator[Ours]:
 
     for machine in host.api.machines_by_groups([GROUP]):
         with suppress(VirtualBoxError):  # gone meanwhile
-            owner, name = owner_in(machine.get_extra_data(OWNER_KEY)), machine.name
+            owner, name = owner_in(machine.get_extra_data(OWNER_KEY), machine.id), machine.name
             if owner is not None:
                 yield Ours(machine, name, owner)
 

@@ -129,13 +129,18 @@ def nat_slot(hardware: Hardware) -> int | None:
     return None
 
 
-def owner_in(text: str) -> dict[str, Any] | None:
-    """What :func:`sign` has written, or None for anything else."""
+def owner_in(text: str, machine_id: str) -> dict[str, Any] | None:
+    """What :func:`sign` has written of a machine, or None for anything else.
+
+    Args:
+        text: The extra data.
+        machine_id: The machine's UUID. A clone that its user made has the same extra data, and is not ours.
+    """
     try:
         owner = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return owner if isinstance(owner, dict) else None
+    return owner if isinstance(owner, dict) and owner.get("id") == machine_id else None
 
 
 def sign(machine: Machine, plan: Plan, host_key: str | None = None, *, kept: bool = False) -> None:
@@ -151,6 +156,7 @@ def sign(machine: Machine, plan: Plan, host_key: str | None = None, *, kept: boo
         kept: Whether it shall outlive its run.
     """
     owner = {
+        "id": plan.id,
         "run": plan.owner.run,
         "pid": os.getpid(),
         "process": ProcessId.mine().to_json(),

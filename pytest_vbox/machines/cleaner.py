@@ -140,6 +140,8 @@ class Cleaner:
         if entry.kind is Kind.DISK:
             return self._take_disk(Path(entry.id))
         if entry.kind is Kind.FILE:
+            if any(golden.private_key == entry.id for golden in self._golden.all()):
+                return False  # of a golden machine that was finished in the last moment
             return _is_ours(Path(entry.id), self._context.state) and _delete(Path(entry.id))
         self._retire(entry)
         return False
@@ -197,9 +199,10 @@ class Cleaner:
         """The machines that say whose they are."""
         for machine in self._context.session.virtualbox.machines_by_groups([GROUP, GOLDEN_GROUP]):
             with suppress(AccessDenied, InvalidObjectReference, ObjectNotFound):  # gone while we looked
-                owner = owner_in(machine.get_extra_data(OWNER_KEY))
+                machine_id = machine.id
+                owner = owner_in(machine.get_extra_data(OWNER_KEY), machine_id)
                 if owner is not None:
-                    yield machine.id, machine.name, owner
+                    yield machine_id, machine.name, owner
 
     def _unregistered(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
         """Machines that VirtualBox does not know, but whose settings were written."""
@@ -214,8 +217,10 @@ class Cleaner:
                 with suppress(OSError, VirtualBoxError):
                     text = file.read_text(encoding="utf-8", errors="replace")
                     identity, said = _MACHINE_ID.search(text), _OWNER.search(text)
-                    owner = owner_in(html.unescape(said[1])) if said is not None else None
-                    if identity is None or owner is None:
+                    if identity is None or said is None:
+                        continue
+                    owner = owner_in(html.unescape(said[1]), identity[1])
+                    if owner is None:
                         continue
                     try:
                         virtualbox.find_machine(identity[1])

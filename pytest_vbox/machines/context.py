@@ -10,7 +10,7 @@ from pathlib import Path
 from pytest_vbox.exhaustion import Folder, own_folders
 from pytest_vbox.guest import Login
 from pytest_vbox.machines.plan import Plan, safe_name
-from pytest_vbox.machines.run_key import RunKey
+from pytest_vbox.machines.run_key import RunKey, leave_copy
 from pytest_vbox.models import Image
 from pytest_vbox.records import Journal
 from pytest_vbox.virtualbox import Machine, WebSession
@@ -72,10 +72,10 @@ class Context:
         return image.cloud_init is not None and self.ssh_key is None and image.private_key is None
 
     def lasting_key(self, key: Path | None, machine: Machine) -> Path | None:
-        """The private key for a machine that outlives the run: the run's own is copied to the machine's folder."""
-        if self.run_key is None or not self.run_key.is_at(key):
+        """The private key for a machine that outlives the run: one that we made is copied to its folder."""
+        if key is None or self.state not in key.parents:
             return key
-        return self.run_key.leave_copy(Path(machine.settings_file_path).parent)
+        return leave_copy(key, Path(machine.settings_file_path).parent)
 
     def login(self, plan: Plan) -> Login:
         """How to log in to a guest."""

@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Final, Protocol
 
 from pytest_vbox.deadline import Deadline
-from pytest_vbox.guest import find_tool
+from pytest_vbox.guest import find_tool, new_key
 from pytest_vbox.images import state_of
 from pytest_vbox.machines.body import Built
 from pytest_vbox.machines.context import Context
@@ -22,7 +23,7 @@ from pytest_vbox.machines.machine import Machine
 from pytest_vbox.machines.maker import Maker, disk_of
 from pytest_vbox.machines.plan import Plan, machine_name
 from pytest_vbox.machines.steps import run_step
-from pytest_vbox.ownership import Ledger, Place
+from pytest_vbox.ownership import Entry, Kind, Ledger, Place
 from pytest_vbox.records import Way
 from pytest_vbox.virtualbox.errors import ObjectNotFound, VirtualBoxError
 
@@ -97,13 +98,11 @@ class Forker:
         self._project = project
         self._trim = trim
 
-    def keyed(self, plan: Plan) -> tuple[Plan, str]:
-        """The plan with the key that logs in to a fork, and the digest of what it is forked from."""
-        image = plan.model.image
-        own = self._context.key_is_ours_to_make(image)
+    def key_of(self, plan: Plan) -> str:
+        """The digest of what a fork is forked from."""
+        own = self._context.key_is_ours_to_make(plan.model.image)
         self._maker.settle_disks(plan.model, Deadline(plan.boot_timeout))
-        key = golden_key(self._platform, plan.model, None if own else plan.key)
-        return (replace(plan, key=self._golden.private_key(key)) if own else plan), key
+        return golden_key(self._platform, plan.model, None if own else plan.key)
 
     def fork(self, plan: Plan, key: str, place: Place) -> Machine:
         """A fork that is up, with its ``on_fork`` done; it has the place, which after an error is the caller's.
@@ -116,12 +115,12 @@ class Forker:
         golden = self._ready(plan, key, place)
         seconds = time.monotonic() - started
         try:
-            made = timed("clone", lambda: self._maker.fork(plan, golden))
+            made = timed("clone", lambda: self._maker.fork(_for_fork(plan, golden), golden))
         except ObjectNotFound:
             # Somebody took it away between two looks; who asks again sees so.
             self._golden.forget(golden)
             golden = self._ready(plan, key, place)
-            made = timed("clone", lambda: self._maker.fork(plan, golden))
+            made = timed("clone", lambda: self._maker.fork(_for_fork(plan, golden), golden))
         machine = self._household.machine(made, place)
         if seconds > _WORTH_TELLING:
             machine._made["golden"] = seconds
@@ -160,23 +159,40 @@ class Forker:
     @contextmanager
     def _golden_machine(self, plan: Plan, key: str, place: Place) -> Iterator[tuple[Machine, Golden]]:
         """A machine to be made a golden one: booted, and ready."""
-        model = plan.model
-        plan = golden_plan(plan, machine_name(f"golden-{model.image_name}"))
         started = time.monotonic()
-        machine = self._household.machine(timed("clone", lambda: self._maker.cold(plan)), place)
-        try:
-            machine.start()
-            yield machine, self._described(machine, key, time.monotonic() - started)
-        except BaseException as error:
-            machine._place = None  # it is for whoever asked
-            if isinstance(error, BootError):
-                self._household.part_with(machine, error)
-            else:
-                self._household.remove_after(machine, error)
-            raise
-        self._ledger.strike(plan.id)
+        with self._with_key(golden_plan(plan, machine_name(f"golden-{plan.model.image_name}"))) as own:
+            machine = self._household.machine(timed("clone", lambda: self._maker.cold(own)), place)
+            try:
+                machine.start()
+                yield machine, self._described(machine, key, time.monotonic() - started)
+            except BaseException as error:
+                machine._place = None  # it is for whoever asked
+                if isinstance(error, BootError):
+                    self._household.part_with(machine, error)
+                else:
+                    self._household.remove_after(machine, error)
+                raise
+            self._ledger.strike(own.id)
         machine._forwards.release()
         self._household.tell(machine, Way.COLD, time.monotonic() - started, purpose="golden")
+
+    @contextmanager
+    def _with_key(self, plan: Plan) -> Iterator[Plan]:
+        """The plan with a key that is made for the golden machine, and goes with that, where it needs one."""
+        if not self._context.key_is_ours_to_make(plan.model.image):
+            yield plan
+            return
+        path = self._golden.new_key_file()
+        self._ledger.add(Entry(str(path), "the key of a golden machine", "", plan.owner.test, kind=Kind.FILE))
+        try:
+            new_key(path)
+            yield replace(plan, key=path)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            self._ledger.strike(str(path))
+            raise
+        # From here on the golden machine says that it is its own.
+        self._ledger.strike(str(path))
 
     def _described(self, machine: Machine, key: str, seconds: float) -> Golden:
         plan, model = machine._plan, machine._plan.model
@@ -199,6 +215,11 @@ class Forker:
             cold_seconds=seconds,
             ssh_seconds=machine.phases.get("ssh", 0.0),
         )
+
+
+def _for_fork(plan: Plan, golden: Golden) -> Plan:
+    """The plan with the key that the golden machine's guest was told of, where that was made for it."""
+    return plan if golden.private_key is None else replace(plan, key=Path(golden.private_key))
 
 
 def timed(phase: str, make: Callable[[], Built]) -> tuple[Built, dict[str, float]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
@@ -12,7 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from pytest_vbox import guest
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.images import drop_orphan
 from pytest_vbox.machines import power, removal
@@ -137,13 +137,11 @@ class GoldenMachines:
 
     # Making
 
-    def private_key(self, key: str) -> Path:
-        """Where the private key goes for guests that are told of one by cloud-init; made if there is none yet."""
-        path = self._folder / "keys" / f"{key[:32]}"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            guest.new_key(path)
-        return path
+    def new_key_file(self) -> Path:
+        """Where the private key goes for a guest that is told of one by cloud-init; there is nothing there yet."""
+        folder = self._folder / "keys"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return folder / uuid.uuid4().hex
 
     def ready(
         self,

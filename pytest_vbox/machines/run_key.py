@@ -46,22 +46,24 @@ class RunKey:
         """The folder that the key is in, if there is one."""
         return self._folder.place
 
-    def is_at(self, path: Path | None) -> bool:
-        """Whether this is the key's file."""
-        return self._path is not None and path == self._path
-
-    def leave_copy(self, folder: Path) -> Path:
-        """Copy the key to a folder that outlives the run, for a machine that is kept. Returns the copy."""
-        copy = folder / _NAME
-        copy.unlink(missing_ok=True)
-        copy.touch(mode=0o600)
-        return Path(shutil.copyfile(self.path, copy))
-
     def close(self) -> None:
         """Delete the key. Twice does no harm."""
         with self._mutex:
             self._folder.close()
             self._path = None
+
+
+def leave_copy(key: Path, folder: Path) -> Path:
+    """Copy a private key to a folder that outlives it, for a machine that is kept. Returns the copy.
+
+    Args:
+        key: The key's file.
+        folder: Where the copy goes.
+    """
+    copy = folder / _NAME
+    copy.unlink(missing_ok=True)
+    copy.touch(mode=0o600)
+    return Path(shutil.copyfile(key, copy))
 
 
 def remove_abandoned_keys(state: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -110,7 +111,7 @@ class Supply:
         reason = fork.why_not(plan.model)
         if reason is not None:
             return self._unforked(plan, reason)
-        plan, key = self._forker.keyed(plan)
+        key = self._forker.key_of(plan)
         if key in self._hopeless:
             return self._unforked(plan, self._hopeless[key])
         parked = self.pool.take(wanted, lambda machine: _is_of(machine, key)) if wanted is not None else None
@@ -140,7 +141,7 @@ class Supply:
         plan = self._planned(wanted)
         if fork.why_not(plan.model) is not None:
             return None
-        plan, key = self._forker.keyed(plan)
+        key = self._forker.key_of(plan)
         place = None if key in self._hopeless else self._capacity().try_take(plan.name, _memory(plan.model))
         if place is None:
             return None
@@ -262,6 +263,8 @@ class Supply:
 
     def keep(self, machine: Machine) -> str:
         """Let a machine live on after the run. Returns how to enter it and how to remove it."""
+        # Whoever enters it later has to find the key.
+        machine._plan = replace(machine._plan, key=self._context.lasting_key(machine._plan.key, machine.api))
         kept = self._kept_machine(machine)
         # In this order, so that it is in one of both lists whatever dies.
         KeptMachines(self._context.state).add(kept)
@@ -276,9 +279,10 @@ class Supply:
         enter = "it has no SSH"
         if machine._forwards.ssh_port is not None:
             host, port = machine.address
-            private_key = self._context.lasting_key(machine._plan.key, machine.api)
-            key = f" -i {private_key}" if private_key else ""
-            enter = f"ssh -p {port}{key} -o StrictHostKeyChecking=no {machine._plan.model.image.user}@{host}"
+            private_key = machine._plan.key
+            key = f" -i {shlex.quote(str(private_key))}" if private_key else ""
+            user = shlex.quote(machine._plan.model.image.user)
+            enter = f"ssh -p {port}{key} -o StrictHostKeyChecking=no {user}@{host}"
         return KeptMachine(
             machine.id,
             machine.name,

@@ -361,6 +361,14 @@ def write_synced(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+    # The new name is only then on the disk when the folder is; where a folder cannot be opened, as on Windows, the
+    # system sees to it.
+    with suppress(OSError):
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from pytest_vbox.printable import short
+
 _LOG: Final = "reaper.log"
 _UNSEEN: Final = "unseen"
 _LARGEST: Final = 1024 * 1024
@@ -29,7 +31,8 @@ def report(state: Path, run: str, lines: list[str]) -> None:
     if not lines:
         return
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    text = "".join(f"{now} run {run[:8]}: {line}\n" for line in lines)
+    # The name of a test is its author's, and goes to a terminal.
+    text = "".join(f"{now} run {run[:8]}: {short(line)}\n" for line in lines)
     log = log_file(state)
     with suppress(OSError):
         if log.stat().st_size > _LARGEST:

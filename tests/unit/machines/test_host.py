@@ -231,7 +231,7 @@ def _signed(service: FakeService, **owner: object) -> None:
     service.answer("IVirtualBox_getMachinesByGroups", ["m"])
     service.answer("IVirtualBox_findMachine", "m")
     service.handlers["IMachine_getExtraData"] = lambda arguments: (
-        json.dumps(owner) if arguments["key"] == OWNER_KEY else ""
+        json.dumps({"id": "id-1", **owner}) if arguments["key"] == OWNER_KEY else ""
     )
 
 
@@ -258,8 +258,10 @@ def test_a_machine_that_no_ledger_lists_but_that_says_so_itself_is_removed(
         {"process": ProcessId.mine().to_json()},
         {"process": {**_dead(), "computer": "another"}},
         {"process": _dead(), "kept": True},
+        {"process": _dead(), "id": "of-the-machine-that-its-user-cloned"},
+        {"process": _dead(), "id": None},
     ],
-    ids=["nothing", "no-process", "nonsense", "alive", "another-computers", "kept"],
+    ids=["nothing", "no-process", "nonsense", "alive", "another-computers", "kept", "clone", "no-id"],
 )
 def test_a_machine_of_which_it_is_not_certain_that_its_owner_died_stays(
     service: FakeService, host: VirtualBoxHost, owner: dict[str, object]

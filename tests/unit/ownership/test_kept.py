@@ -54,6 +54,13 @@ def test_a_report_is_in_the_log_and_shown_once(tmp_path: Path) -> None:
     assert log_file(tmp_path).read_text(encoding="utf-8").splitlines() == shown
 
 
+def test_a_report_has_nothing_that_a_terminal_obeys_and_a_line_for_each_sentence(tmp_path: Path) -> None:
+    report(tmp_path, "run-1", ["removed x of \x1b]0;owned\x07\n2026 run of: a line of another's"])
+    (line,) = take_unseen(tmp_path)
+    assert "removed x of \\x1b]0;owned\\x07\\n2026" in line
+    assert "\x1b" not in log_file(tmp_path).read_text(encoding="utf-8")
+
+
 def test_a_long_log_is_begun_anew_and_the_old_one_kept(tmp_path: Path) -> None:
     log_file(tmp_path).write_text("x" * 1_100_000)
     report(tmp_path, "run-1", ["removed one"])
