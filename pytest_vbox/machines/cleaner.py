@@ -31,10 +31,12 @@ from pytest_vbox.ownership import (
     KeptMachines,
     Kind,
     ProcessId,
+    Register,
     abandoned,
     held,
     remove_ended_runs,
     report,
+    sweep_locks,
 )
 from pytest_vbox.virtualbox.errors import (
     AccessDenied,
@@ -104,6 +106,8 @@ class Cleaner:
                         removed += self._after(ledger)
                 removed += self._unlisted(listed)
                 remove_ended_runs(state)
+                sweep_locks(state)
+                Register.at(state).tidy()
                 self.kept()
         except Busy:
             logger.info("another process is cleaning up")

@@ -18,9 +18,10 @@ from pytest_vbox.ownership.ledger import (
     remove_ended_runs,
 )
 from pytest_vbox.ownership.lockfiles import Busy
-from pytest_vbox.ownership.locks import PortLock, held, reserve_port
+from pytest_vbox.ownership.locks import PortLock, held, reserve_port, sweep_locks
 from pytest_vbox.ownership.process import ProcessId
 from pytest_vbox.ownership.reaper import Reaper, ReaperUnavailable
+from pytest_vbox.ownership.register import Register
 from pytest_vbox.ownership.reports import log_file, report, take_unseen
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "ProcessId",
     "Reaper",
     "ReaperUnavailable",
+    "Register",
     "abandoned",
     "held",
     "log_file",
@@ -49,5 +51,6 @@ __all__ = [
     "remove_ended_runs",
     "report",
     "reserve_port",
+    "sweep_locks",
     "take_unseen",
 ]

@@ -93,6 +93,16 @@ def reserve_port(folder: Path, host: str = "127.0.0.1") -> PortLock:
     raise Busy(f"no free port on {host} among {_TRIES} tried between {_PORTS.start} and {_PORTS.stop}")
 
 
+def sweep_locks(folder: Path) -> None:
+    """Delete the files of locks and ports that processes held when they died.
+
+    Args:
+        folder: The state folder.
+    """
+    for name in ("locks", "ports"):
+        LockFolder(folder / name, keep=_PERMANENT).sweep()
+
+
 def _is_free(host: str, port: int) -> bool:
     # A machine's port for SSH is forwarded with its namesake of UDP, and forward() may want either.
     for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):

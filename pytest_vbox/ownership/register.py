@@ -93,6 +93,11 @@ class Register:
             self._tidy()
         return participant
 
+    def tidy(self) -> None:
+        """Clear away what the dead left."""
+        with self._locked():
+            self._tidy()
+
     def leave(self, participant: str) -> None:
         """Be a participant no more."""
         with self._locked():

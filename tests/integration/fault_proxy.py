@@ -124,7 +124,8 @@ def after(do: Callable[[], object]) -> Action:
 FAULTS: Final[dict[str, Action]] = {
     "refused": virtualbox_error(0x80004005),
     "not-found": virtualbox_error(0x80BB0001),
-    "http-503": http_error(503),
+    "http-500": http_error(500),
+    "slow": delay(1),
     "never-arrived": drop_before,
     "reply-lost": drop_after,
     "reply-cut": cut,

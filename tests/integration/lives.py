@@ -11,7 +11,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
@@ -22,29 +22,71 @@ from typing import Final
 import psutil
 import time_machine
 from fault_proxy import FaultProxy
-from machine_support import locations
+from machine_support import disk_of, forget, locations, sha256
+from own_rig import OwnRig
 
 from pytest_vbox import places
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.hosts import connect_host
-from pytest_vbox.machines import VirtualBoxHost
-from pytest_vbox.machines.golden import GOLDEN_KEY
-from pytest_vbox.machines.plan import GOLDEN_GROUP, GROUP, OWNER_KEY
+from pytest_vbox.images.bases import BASE_KEY
+from pytest_vbox.images.bases import GROUP as BASES
+from pytest_vbox.machines import Machine, VirtualBoxHost
+from pytest_vbox.machines.plan import OWNER_KEY
 from pytest_vbox.ownership.ledger import Abandoned, run_folder
 from pytest_vbox.ownership.reaper import address_file
+from pytest_vbox.virtualbox import Machine as ApiMachine
 from pytest_vbox.virtualbox import Medium
+from pytest_vbox.virtualbox.enums import DeviceType, LockType, MediumVariant, StorageBus
 from pytest_vbox.virtualbox.errors import AccessDenied, InvalidObjectReference, ObjectNotFound
 
 # What a call is that changes nothing, by the words behind the interface's name.
-_LOOKING: Final = re.compile(
-    r"_(get|find|waitFor|readLog|openMedium|refreshState|compose|takeScreenShot|getStats)"
+_LOOKING: Final = re.compile(r"_(get|find|waitFor|readLog|compose|takeScreenShot|getStats)")
+#: What stays in the machine folder and the state folder: for later runs, or for people to read.
+_FOR_LATER: Final = re.compile(
+    r"pytest-vbox|pytest-vbox/golden"
+    r"|reaper\.log|unseen/.*|golden/(used|failed)/.*|(locks|ports|capacity)/(capacity)?\.lock"
 )
+_USERS: Final = "a machine of the user's"
 _PATIENCE: Final = 60.0
 PRELOADED: Final = ("lives", "pytest_vbox.hosts", "pytest_vbox.guest", "paramiko", "zeep")
 
 
 def _cold(host: VirtualBoxHost, name: str) -> None:
-    host.remove(host.machine(name=name, start=False))
+    machine = host.machine(name=name, start=False)
+    _is_what_was_asked_for(host, machine)
+    host.remove(machine)
+
+
+def _is_what_was_asked_for(host: VirtualBoxHost, machine: Machine) -> None:
+    """A call that failed shall not have been taken for one that did what it should."""
+    api = machine.api
+    assert api.memory_size == host.catalogue.machine("tiny", "tiny").hardware.memory
+    assert json.loads(api.get_extra_data(OWNER_KEY))["id"] == machine.id
+    (disk,) = [entry.medium for entry in api.medium_attachments if entry.medium is not None]
+    assert disk.parent is not None
+    assert machine.name in disk.location
+    rules = api.get_network_adapter(0).nat_engine.redirects
+    assert [rule.guest_port for rule in rules if rule.name == "ssh"] == [22]
+
+
+def _seeded(host: VirtualBoxHost, name: str) -> None:
+    """With a key of the run's and a disc of the machine's."""
+    machine = host.machine("keyed", name=name, start=False)
+    assert any(entry.medium and entry.medium.location.endswith(".iso") for entry in machine.api.medium_attachments)
+    host.remove(machine)
+
+
+def _anchor(host: VirtualBoxHost, name: str) -> None:
+    """On a base that VirtualBox does not know yet, if it is begun as ``anchor``."""
+    host.remove(host.machine("fresh", name=name, start=False))
+
+
+def _keyed_golden(host: VirtualBoxHost, name: str) -> None:
+    """Booted to be forked from, with a key of its own."""
+    machine = host.machine("keyed", name=name)
+    machine.run("true")
+    host.remove(machine)
+    _remove_golden(host)
 
 
 def _boot(host: VirtualBoxHost, name: str) -> None:
@@ -60,6 +102,7 @@ def _remove_golden(host: VirtualBoxHost) -> None:
 def _fork(host: VirtualBoxHost, name: str) -> None:
     machine = host.machine(name=name)
     machine.run("true")
+    _is_what_was_asked_for(host, machine)
     host.remove(machine)
 
 
@@ -82,6 +125,7 @@ def _park(host: VirtualBoxHost, name: str) -> None:  # noqa: ARG001 - what is pa
 
 LIVES: Final[dict[str, Callable[[VirtualBoxHost, str], None]]] = {
     "cold": _cold,
+    "seeded": _seeded,
     "boot": _boot,
     "fork": _fork,
     "reset": _reset,
@@ -109,7 +153,13 @@ def _wait(host: VirtualBoxHost, name: str) -> None:
 
 
 #: Those that are not among the ones that are tried at every call.
-_OF_SOME_TESTS: Final[dict[str, Callable[[VirtualBoxHost, str], None]]] = {"set-clock": _set_clock, "wait": _wait}
+_OF_SOME_TESTS: Final[dict[str, Callable[[VirtualBoxHost, str], None]]] = {
+    "anchor": _anchor,
+    "known": _anchor,
+    "keyed-golden": _keyed_golden,
+    "set-clock": _set_clock,
+    "wait": _wait,
+}
 
 
 def lead(life: str, environ: dict[str, str], run: str, name: str, told: Connection) -> None:
@@ -126,12 +176,21 @@ def lead(life: str, environ: dict[str, str], run: str, name: str, told: Connecti
 
 @dataclass
 class Life:
-    """A life in a process of its own."""
+    """A life in a process of its own.
+
+    Attributes:
+        run: The run that it is, or is part of.
+        name: In the names of its machines, if it names them.
+        process: The process.
+        told: How it ended.
+        before: What was there when it began.
+    """
 
     run: str
     name: str
     process: ForkServerProcess
     told: Connection
+    before: frozenset[str]
 
     def kill(self) -> None:
         """SIGKILL, and nothing else of it happens."""
@@ -182,27 +241,40 @@ class Stage:
     Args:
         proxy: The proxy.
         host: The same VirtualBox, for looking.
-        environ: What the processes shall have in their environment.
+        rig: Its processes, and what the lives shall have in their environment.
     """
 
-    def __init__(self, proxy: FaultProxy, host: VirtualBoxHost, environ: dict[str, str]) -> None:
+    def __init__(self, proxy: FaultProxy, host: VirtualBoxHost, rig: OwnRig) -> None:
         self.proxy = proxy
         self.host = host
-        self._environ = {**environ, "PYTEST_VBOX_URL": proxy.url}
+        self._rig = rig
+        self._environ = {**rig.environ, "PYTEST_VBOX_URL": proxy.url}
         self._context: ForkServerContext = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(PRELOADED))
 
-    def begin(self, life: str) -> Life:
-        """Begin a life."""
-        if life == "boot":
+    def begin(self, life: str, *, beside: Life | None = None) -> Life:
+        """Begin a life.
+
+        Args:
+            life: Which one.
+            beside: One whose run it is part of, as another worker.
+        """
+        if life in {"boot", "keyed-golden"}:
             _remove_golden(self.host)  # of one that did not get so far
-        run = uuid.uuid4().hex
-        name = f"life-{run[:8]}"
+        if life == "anchor":
+            forget(self.host, [disk_of(self.host.catalogue.images["fresh"])])
+        run = uuid.uuid4().hex if beside is None else beside.run
+        name = f"life-{run[:8]}" if beside is None else f"{beside.name}-b"
         told, tells = self._context.Pipe(duplex=False)
+        before = self.look()
         process = self._context.Process(target=lead, args=(life, self._environ, run, name, tells), daemon=True)
         process.start()
         tells.close()
-        return Life(run, name, process, told)
+        return Life(run, name, process, told, before)
+
+    def through(self, proxy: FaultProxy) -> Stage:
+        """The same stage, but that lives are led through another proxy."""
+        return Stage(proxy, self.host, self._rig)
 
     def steps(self, life: str, *, every: bool = False) -> list[tuple[str, int]]:
         """The calls of a life, as it is led now: operation, and the how manyth call of it.
@@ -249,17 +321,24 @@ class Stage:
             self.host.session.end_other(Abandoned.read(file).session)
 
     def left_of(self, life: Life) -> list[str]:
-        """What is left of a life, in words."""
-        return [*self._in_virtualbox(life), *self._processes(life), *self._files(life)]
+        """What is left of a life, in words: whatever was not there when it began, and is not for later runs."""
+        return [*sorted(self.look() - life.before), *self._processes(life)]
 
-    def _in_virtualbox(self, life: Life) -> Iterator[str]:
-        for machine in self.host.api.machines_by_groups([GROUP, GOLDEN_GROUP]):
+    def look(self) -> frozenset[str]:
+        """All there is, whoever made it, but for what is for later runs: golden machines, anchors, logs."""
+        for_later = [golden.name for golden in self.host.golden.all()]
+        found = [*self._in_virtualbox(), *self._machine_processes(), *self._files()]
+        return frozenset(one for one in found if not any(name in one for name in for_later))
+
+    def _in_virtualbox(self) -> Iterator[str]:
+        api = self.host.api
+        media = [*api.hard_disks, *api.dvd_images, *api.floppy_images]
+        for machine in api.machines:
             with suppress(AccessDenied, InvalidObjectReference, ObjectNotFound):
-                if machine.get_extra_data(GOLDEN_KEY):
-                    continue  # it is for all runs
-                if life.run in machine.get_extra_data(OWNER_KEY) or life.name in machine.name:
+                if BASES not in machine.groups:
                     yield f"machine {machine.name}"
-        media = list(self.host.api.hard_disks)
+                elif base := machine.get_extra_data(BASE_KEY):
+                    media.append(api.open_medium(base))
         for golden in self.host.golden.all():
             # VirtualBox's server has crashed over a snapshot that somebody looked at while it was removed.
             with (
@@ -267,10 +346,18 @@ class Stage:
                 self.host.golden.lease(golden, Deadline(60)),
             ):
                 attached = self.host.golden.snapshot(golden).machine.medium_attachments
-                media += [entry.medium for entry in attached if entry.medium is not None]
-        for location in locations([child for medium in media for child in _descendants(medium)]):
-            if life.name in location:
+                disks = [entry.medium for entry in attached if entry.medium is not None]
+                media += [child for disk in disks for child in _below(disk)]
+        bases = {str(disk_of(image)) for image in self.host.catalogue.images.values()}
+        for location in locations([one for medium in media for one in (medium, *_below(medium))]):
+            if location not in bases:
                 yield f"medium {location}"
+
+    def _machine_processes(self) -> Iterator[str]:
+        for process in self._rig.processes():
+            with suppress(psutil.Error):
+                if "--startvm" in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
+                    yield f"process {process.pid} of a machine"
 
     def _processes(self, life: Life) -> Iterator[str]:
         for process in psutil.process_iter(["cmdline", "status"]):
@@ -278,18 +365,55 @@ class Stage:
             if (life.name in words or life.run in words) and process.info["status"] != psutil.STATUS_ZOMBIE:
                 yield f"process {process.pid}: {words[:100]}"
 
-    def _files(self, life: Life) -> Iterator[str]:
-        folder = Path(self.host.api.compose_machine_filename("x", GROUP)).parent.parent
-        for place in (folder, folder / "golden", places.state_folder() / "keys", places.state_folder() / "runs"):
-            for path in place.glob("*") if place.is_dir() else ():
-                if life.name in path.name or path.name.startswith(life.run):
+    def _files(self) -> Iterator[str]:
+        machines, state = Path(self.host.api.system_properties.default_machine_folder), places.state_folder()
+        bases = machines / BASES.strip("/")
+        keys = {golden.private_key for golden in self.host.golden.all()}
+        for place in (machines, state):
+            for path in place.rglob("*"):
+                name = str(path.relative_to(place))
+                if bases in path.parents or path == bases or str(path) in keys or _FOR_LATER.fullmatch(name):
+                    continue
+                # Folders of ours stay, but for those of machines.
+                if place == machines or not path.is_dir():
                     yield f"file {path}"
 
 
-def _descendants(medium: Medium) -> list[Medium]:
+def _below(medium: Medium) -> Iterator[Medium]:
+    """All media that are differences to one, at whichever remove."""
     with suppress(AccessDenied, InvalidObjectReference, ObjectNotFound):
-        return list(medium.children)
-    return []
+        for child in medium.children:
+            yield child
+            yield from _below(child)
+
+
+@contextmanager
+def untouched(host: VirtualBoxHost) -> Iterator[None]:
+    """A machine of the user's, its disk, and the bases are after the block what they were before."""
+    machine = _users_own(host)
+    folder = Path(machine.settings_file_path).parent
+    watched = [*folder.glob("*.v*"), *(disk_of(image) for image in host.catalogue.images.values())]
+    before = {path: sha256(path) for path in watched}
+    assert len(before) >= 4
+    yield
+    assert {path: sha256(path) for path in watched} == before
+    assert host.api.find_machine(_USERS).id == machine.id
+
+
+def _users_own(host: VirtualBoxHost) -> ApiMachine:
+    """A machine that the user made in VirtualBox's window, with a disk; made once."""
+    with suppress(ObjectNotFound):
+        return host.api.find_machine(_USERS)
+    machine = host.api.create_machine("", _USERS, ["/"], "Linux26_64")
+    machine.add_storage_controller("SATA", StorageBus.SATA)
+    machine.save_settings()
+    host.api.register_machine(machine)
+    disk = host.api.create_medium("VDI", str(Path(machine.settings_file_path).parent / "users.vdi"))
+    disk.create_base_storage(4 * 1024**2, [MediumVariant.STANDARD]).wait(Deadline(30))
+    with host.session.lock(host.api.find_machine(_USERS), LockType.WRITE, Deadline(30)) as session:
+        session.machine.attach_device("SATA", 0, 0, DeviceType.HARD_DISK, disk)
+        session.machine.save_settings()
+    return host.api.find_machine(_USERS)
 
 
 def is_changing(operation: str) -> bool:

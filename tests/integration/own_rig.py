@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Final
 
 import psutil
 import pytest
+from machine_support import set_uuid
 
 from pytest_vbox.hosts import connect_host
 from pytest_vbox.machines import VirtualBoxHost
@@ -27,6 +29,14 @@ _RIG = Path(__file__).parents[2] / "tools" / "rig" / "rig"
 rig_only = pytest.mark.skipif("PYTEST_VBOX_RIG" not in os.environ, reason="needs a VirtualBox of its own")
 
 
+#: One that gets to know its user by cloud-init, and one that VirtualBox can be made to forget.
+_MORE_IMAGES: Final = """
+images:
+  keyed: {{extends: tiny, user: deploy, password: null, private_key: null, cloud_init: {{}}}}
+  fresh: {{extends: tiny, disk: "{fresh}"}}
+"""
+
+
 class OwnRig:
     """Another VirtualBox beside the one that the tests use.
 
@@ -36,13 +46,19 @@ class OwnRig:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        #: The rig is looked for where it was started, whatever the tests set since.
+        self._outside = dict(os.environ)
         self.environ: dict[str, str] = {}
+        #: Where those who use it keep their state, if not where everybody does.
+        self.state: Path | None = None
 
     def up(self) -> None:
         """Start it, or what of it has ended; at the same address as before."""
         for last in (False, False, True):
             # Right after its server died, VirtualBox's service ends with NS_ERROR_FACTORY_NOT_REGISTERED.
-            done = subprocess.run([_RIG, "up", "--name", self._name], capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                [_RIG, "up", "--name", self._name], env=self._outside, capture_output=True, text=True, check=False
+            )
             if done.returncode == 0:
                 break
             if last or not self.environ:
@@ -52,6 +68,8 @@ class OwnRig:
         text = Path(done.stdout.split()[-1]).read_text(encoding="utf-8")
         self.environ = dict(re.findall(r"^export (PYTEST_VBOX_\w+)=(.*)$", text, re.MULTILINE))
         self.environ["PYTEST_VBOX_PROFILES"] = str(self._images_of_its_own())
+        if self.state is not None:
+            self.environ["XDG_STATE_HOME"] = str(self.state)
 
     def _images_of_its_own(self) -> Path:
         """Copies of the images: VirtualBox changes a file's time, and golden machines of others hang on that."""
@@ -65,6 +83,10 @@ class OwnRig:
                     shutil.copy(described.parent / disk, copy)
                     text = text.replace(disk, str(copy))
                 (folder / described.name).write_text(text, encoding="utf-8")
+            fresh = folder / "fresh.vdi"
+            shutil.copy(next(folder.glob("tiny.vdi")), fresh)
+            set_uuid(fresh)
+            (folder / "more.yaml").write_text(_MORE_IMAGES.format(fresh=fresh), encoding="utf-8")
         return folder
 
     def connect(self) -> VirtualBoxHost:
@@ -73,7 +95,9 @@ class OwnRig:
 
     def down(self) -> None:
         """End it, and delete what it has."""
-        subprocess.run([_RIG, "down", "--name", self._name, "--delete"], capture_output=True, check=True)
+        subprocess.run(
+            [_RIG, "down", "--name", self._name, "--delete"], env=self._outside, capture_output=True, check=True
+        )
 
     def processes(self) -> list[psutil.Process]:
         """All its processes."""
@@ -111,11 +135,18 @@ def own_rig(name: str) -> Iterator[OwnRig]:
     """
     checkout = hashlib.sha256(str(_RIG).encode()).hexdigest()[:4]
     rig = OwnRig(f"{name}-{checkout}-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}")
-    rig.up()
-    try:
-        yield rig
-    finally:
-        rig.down()
+    # A state folder of its own too: what is left in it is of whoever uses the rig. A socket needs a short path.
+    with (
+        tempfile.TemporaryDirectory(prefix="vbox-", ignore_cleanup_errors=True) as state,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("XDG_STATE_HOME", state)
+        rig.state = Path(state)
+        rig.up()
+        try:
+            yield rig
+        finally:
+            rig.down()
 
 
 def _namespace(pid: int) -> str:

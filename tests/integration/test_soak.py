@@ -149,7 +149,7 @@ def test_nothing_is_left_and_nothing_grows_over_a_long_mix_of_lives_and_deaths(
     with FaultProxy(host.url) as proxy, FaultProxy(host.url) as other:
         _log.info("SOAK_SEED=%s", _SEED)
         dice = random.Random(_SEED)  # noqa: S311 - no secret
-        soak = _Soak(rig, Stage(proxy, host, rig.environ), Stage(other, host, rig.environ), dice)
+        soak = _Soak(rig, Stage(proxy, host, rig), Stage(other, host, rig), dice)
         soak.learn()
         sizes_before = sizes(host, rig)
         end = time.monotonic() + _SECONDS

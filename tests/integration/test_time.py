@@ -29,7 +29,7 @@ def rig() -> Iterator[OwnRig]:
 @pytest.fixture
 def stage(rig: OwnRig) -> Iterator[Stage]:
     with rig.connect() as host, FaultProxy(host.url) as proxy:
-        yield Stage(proxy, host, rig.environ)
+        yield Stage(proxy, host, rig)
 
 
 @pytest.mark.timeout(300)
