@@ -1,7 +1,8 @@
 """Whatever dies, and whenever: nothing of it is left, and the next run works.
 
 The steps are taken from the code's own calls, as a proxy between it and VirtualBox sees them. `make test` tries
-some of them, `make soak` all.
+some of them, `make soak` all. That the next run works is seen by the next test, which begins with lives that have
+to end well.
 """
 
 from __future__ import annotations
@@ -48,15 +49,6 @@ def stage(rig: OwnRig) -> Iterator[Stage]:
 def _nothing_of_the_users_is_touched(stage: Stage) -> Iterator[None]:
     with untouched(stage.host):
         yield
-
-
-@pytest.fixture(autouse=True)
-def _the_next_run_works(stage: Stage) -> Iterator[None]:
-    yield
-    stage.proxy.reset()
-    for life in ("cold", "fork"):
-        outcome, words = stage.begin(life).outcome(_PATIENCE)
-        assert outcome == "ok", words
 
 
 def _check(stage: Stage, life: Life, what: str) -> list[str]:
