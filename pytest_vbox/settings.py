@@ -71,14 +71,18 @@ class Settings:
     durations: bool = False
     report: Path | None = None
 
-    def login_password(self) -> str:
+    def __post_init__(self) -> None:
+        # Whoever made these settings: nobody who takes it from here shows it.
+        object.__setattr__(self, "password", Secret(self.password))
+
+    def login_password(self) -> Secret:
         """The web service's password: from the environment, else the first line of the file.
 
         Raises:
             SettingsError: The file cannot be read, or others than its owner can.
         """
         if self.password or self.password_file is None:
-            return self.password
+            return Secret(self.password)
         try:
             return first_line(self.password_file, private=not self.insecure)
         except (OSError, ValueError) as error:

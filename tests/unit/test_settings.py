@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_vbox.secret import Secret
 from pytest_vbox.settings import OPTIONS, Keep, Mode, Option, Reset, Settings, SettingsError, load
+from unit.kit.tracebacks import shown
 
 # For each option: what three sources say, and what becomes of it.
 SAMPLES: Final[Mapping[str, tuple[tuple[str, object], ...]]] = {
@@ -279,6 +281,28 @@ def test_a_password_file_that_cannot_be_read_is_named(tmp_path: Path, kind: str)
         path.chmod(0o600)
     with pytest.raises(SettingsError, match=f"^--vbox-password-file: cannot read {path}: "):
         Settings(password_file=path).login_password()
+
+
+def test_whoever_made_the_settings_the_password_that_is_taken_from_them_is_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("hush-hush\n")
+    (tmp_path / "password").chmod(0o600)
+    for settings in (
+        Settings(password="hush-hush"),
+        Settings(password_file=tmp_path / "password"),
+        load(environ={"PYTEST_VBOX_PASSWORD": "hush-hush"}),
+    ):
+        assert settings.login_password() == "hush-hush"
+        assert repr([settings.login_password(), settings.password, settings]).count("hush-hush") == 0
+    assert repr([Settings().login_password()]) == repr([Secret("hush-hush")])
+
+
+def test_a_password_file_that_is_no_text_is_refused_without_showing_what_is_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "password"
+    path.write_bytes("hush-hush-ü".encode("latin-1") + b"\n")
+    path.chmod(0o600)
+    with pytest.raises(SettingsError, match="no text in UTF-8") as caught:
+        Settings(password_file=path).login_password()
+    assert "hush-hush" not in shown(caught.value, __file__)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="has no modes")
