@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -85,5 +86,16 @@ def first_line(file: Path, *, private: bool) -> Secret:
     raise ValueError("it is no text in UTF-8")
 
 
+def without_credentials(address: str) -> str:
+    """An address as it may be shown: without what is, or was meant to be, a user and a password.
+
+    Args:
+        address: What a user gave as an address, whatever it is. Without any ``@``, it stays as it is.
+    """
+    return _CREDENTIALS.sub(r"\1…@", address)
+
+
+# Up to the last @ of all, or what is taken for one: a password may have a / or another @ in it.
+_CREDENTIALS = re.compile(r"\A(https?://)?.*[@\uff20\ufe6b]", re.IGNORECASE | re.DOTALL)
 #: Letters of a line; what is longer is no password.
 _LONGEST = 4096
