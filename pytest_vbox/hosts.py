@@ -185,7 +185,7 @@ class _Endpoint:
         self.now.release()
 
 
-def _log_on_somewhere(settings: Settings, endpoint: _Endpoint, password: str) -> WebSession:
+def _log_on_somewhere(settings: Settings, endpoint: _Endpoint, password: Secret) -> WebSession:
     """A logged-on connection, with another private service if need be."""
     for _ in range(MOST_REPLACED):
         try:
@@ -198,7 +198,7 @@ def _log_on_somewhere(settings: Settings, endpoint: _Endpoint, password: str) ->
     return _log_on(settings, endpoint.now, password)
 
 
-def _log_on(settings: Settings, endpoint: service.Endpoint, password: str) -> WebSession:
+def _log_on(settings: Settings, endpoint: service.Endpoint, password: Secret) -> WebSession:
     """A logged-on connection."""
     credentials = Credentials(endpoint.user or settings.user, endpoint.password or password)
     cache = WsdlCache(places.cache_folder() / "wsdl" / _origin(endpoint))
@@ -214,7 +214,7 @@ def _log_on(settings: Settings, endpoint: service.Endpoint, password: str) -> We
         raise trust.open_to_anybody(endpoint.url) from error
 
 
-def _access(settings: Settings, password: str) -> dict[str, Any]:
+def _access(settings: Settings, password: Secret) -> dict[str, Any]:
     """What a run's reaper has to know to reach the same VirtualBox."""
     ca = str(settings.ca.absolute()) if settings.ca is not None else None
     return {

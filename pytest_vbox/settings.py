@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from pytest_vbox.secret import ReadableByOthers, Secret, first_line
+from pytest_vbox.secret import ReadableByOthers, Secret, first_line, without_credentials
 
 ENVIRONMENT_PREFIX: Final = "PYTEST_VBOX_"
+#: What is said of an address with an ``@`` in it.
+NO_CREDENTIALS: Final = "user and password do not belong into the address; use --vbox-user and a password file"
 
 
 class SettingsError(ValueError):
@@ -71,14 +73,18 @@ class Settings:
     durations: bool = False
     report: Path | None = None
 
-    def login_password(self) -> str:
+    def __post_init__(self) -> None:
+        # Whoever made these settings: nobody who takes it from here shows it.
+        object.__setattr__(self, "password", Secret(self.password))
+
+    def login_password(self) -> Secret:
         """The web service's password: from the environment, else the first line of the file.
 
         Raises:
             SettingsError: The file cannot be read, or others than its owner can.
         """
         if self.password or self.password_file is None:
-            return self.password
+            return Secret(self.password)
         try:
             return first_line(self.password_file, private=not self.insecure)
         except (OSError, ValueError) as error:
@@ -128,6 +134,8 @@ class Option:
 
 def _url(text: str) -> str:
     expected = "expected an address such as http://127.0.0.1:18083 or https://host:18083"
+    if without_credentials(text) != text:
+        raise ValueError(NO_CREDENTIALS)
     try:
         parts = urlsplit(text)
         port = parts.port
@@ -135,8 +143,6 @@ def _url(text: str) -> str:
         raise ValueError(f"{expected} ({error})") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0 or parts.query or parts.fragment:
         raise ValueError(expected)
-    if parts.username or parts.password:
-        raise ValueError("user and password do not belong into the address; use --vbox-user and a password file")
     return text.rstrip("/")
 
 
@@ -405,6 +411,5 @@ def _parse(option: Option, source: str, text: str, base: Path) -> object:
         value = option.parse(text)
     except ValueError as error:
         # An address may have a password in it, which is wrong but no reason to print it.
-        shown = re.sub(r"(?<=://)[^/]*@", "…@", text)
-        raise SettingsError(f"{source}: {shown!r} cannot be used: {error}") from None
+        raise SettingsError(f"{source}: {without_credentials(text)!r} cannot be used: {error}") from None
     return base / value if isinstance(value, Path) else value

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from typing import Final
 from urllib.parse import urlsplit
 
-from pytest_vbox.settings import Settings, SettingsError
+from pytest_vbox.secret import without_credentials
+from pytest_vbox.settings import NO_CREDENTIALS, Settings, SettingsError
 
 _GUIDE: Final = "see docs/how-to/use-a-remote-host.md"
 
@@ -31,12 +32,14 @@ def is_loopback(url: str) -> bool:
 
 
 def check_settings(settings: Settings) -> None:
-    """See that nothing is sent to another computer for everybody to read.
+    """See that nothing is sent to another computer for everybody to read, nor shown in every message.
 
     Raises:
         SettingsError: It would be, and the user has not said that it may.
     """
     url = settings.url
+    if url is not None and (shown := without_credentials(url)) != url:
+        raise SettingsError(f"--vbox-url: {shown!r} cannot be used: {NO_CREDENTIALS}")
     if url is not None and _is_plain(url) and not settings.insecure:
         raise SettingsError(
             f"--vbox-url: {url} is on another computer, and without https everybody on the way can read the "
@@ -67,7 +70,8 @@ def risks(settings: Settings) -> Iterator[str]:
         return
     yield "--vbox-insecure is set: services that let anybody in, and password files of any mode, are used"
     if settings.url is not None and _is_plain(settings.url):
-        yield f"{settings.url} is another computer, and has no https: the password can be read on the way"
+        shown = without_credentials(settings.url)
+        yield f"{shown} is another computer, and has no https: the password can be read on the way"
 
 
 def _is_plain(url: str) -> bool:

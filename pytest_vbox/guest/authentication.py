@@ -11,7 +11,7 @@ from paramiko.auth_strategy import AuthResult, AuthSource, AuthStrategy
 from pytest_vbox.guest.errors import LoginRefused
 from pytest_vbox.guest.login import Login
 from pytest_vbox.guest.transport import GuestTransport
-from pytest_vbox.secret import Secret
+from pytest_vbox.secret import Unseen
 
 _Attempt = Callable[[], list[str]]
 
@@ -57,9 +57,7 @@ class Authentication(AuthStrategy):
         raise self._refused(transport)
 
     def _attempts(self, transport: GuestTransport) -> Iterator[tuple[str, _Attempt]]:
-        user, key = self._login.user, self._key
-        # As one that paramiko's variables do not show in a traceback.
-        password = Secret(self._login.password) if self._login.password is not None else None
+        user, key, password = self._login.user, self._key, self._login.password
         if key is not None:
             yield "publickey", lambda: _listed(transport.auth_publickey(user, key))
         if password is not None:
@@ -70,7 +68,8 @@ class Authentication(AuthStrategy):
 
     def _succeeds(self, attempt: _Attempt, transport: GuestTransport) -> bool:
         try:
-            self._allowed = attempt()
+            with Unseen():
+                self._allowed = attempt()
         except paramiko.BadAuthenticationType as error:
             self._allowed = list(error.allowed_types)
         except paramiko.AuthenticationException as error:

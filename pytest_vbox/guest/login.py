@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_vbox.guest.keys import parse_host_key
+from pytest_vbox.secret import Secret
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Login:
-    """An account in a guest. Passwords never show in its repr.
+    """An account in a guest. Passwords never show, neither in its repr nor where they are taken from it.
 
     Args:
         user: The account's name.
@@ -24,18 +25,40 @@ class Login:
     """
 
     user: str
-    password: str | None = field(default=None, repr=False)
-    private_key: Path | None = None
-    sudo_password: str | None = field(default=None, repr=False)
-    host_key: str | None = None
+    password: Secret | None = field(repr=False)
+    private_key: Path | None
+    sudo_password: Secret | None = field(repr=False)
+    host_key: str | None
 
-    def __post_init__(self) -> None:
-        if not self.user:
+    def __init__(
+        self,
+        user: str,
+        password: str | None = None,
+        private_key: Path | None = None,
+        sudo_password: str | None = None,
+        host_key: str | None = None,
+    ) -> None:
+        # First of all, and not only in the fields: what is raised below shows the variables of this function.
+        password, sudo_password = _secret(password), _secret(sudo_password)
+        values = {
+            "user": user,
+            "password": password,
+            "private_key": private_key,
+            "sudo_password": sudo_password,
+            "host_key": host_key,
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+        if not user:
             raise ValueError("a login needs a user")
-        if self.host_key is not None:
-            parse_host_key(self.host_key)
+        if host_key is not None:
+            parse_host_key(host_key)
 
     @property
-    def password_for_sudo(self) -> str | None:
+    def password_for_sudo(self) -> Secret | None:
         """What to answer when sudo asks, or ``None`` if there is nothing to answer."""
         return self.password if self.sudo_password is None else self.sudo_password
+
+
+def _secret(text: str | None) -> Secret | None:
+    return Secret(text) if text is not None else None

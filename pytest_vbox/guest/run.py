@@ -20,6 +20,7 @@ from pytest_vbox.guest.script import Script, compose, kill_script
 from pytest_vbox.guest.settle import Settling
 from pytest_vbox.guest.wire import PATIENCE
 from pytest_vbox.printable import short
+from pytest_vbox.secret import Secret, Unseen
 
 Command = str | Sequence[str | os.PathLike[str]]
 
@@ -168,7 +169,7 @@ class _Execution:
     where sudo does not ask, the command would otherwise read the password as its input.
     """
 
-    def __init__(self, connection: Connection, script: Script, data: bytes, password: str | None) -> None:
+    def __init__(self, connection: Connection, script: Script, data: bytes, password: Secret | None) -> None:
         self.connection, self.script = connection, script
         self.stdout, self.stderr = Output(), ErrorStream(script)
         self._input, self._input_given = script.lead + data, False
@@ -279,7 +280,8 @@ class _Execution:
         # A channel that has been closed meanwhile is found by the next look.
         with contextlib.suppress(OSError):
             if self._answered == 1 and self._password is not None:
-                self.channel.sendall(f"{self._password}\n".encode())
+                with Unseen():
+                    self.channel.sendall(f"{self._password}\n".encode())
             else:
                 # The password was wrong; the end of input makes sudo give up.
                 self.channel.shutdown_write()

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_vbox.secret import without_credentials
+
 _LONGEST_SHOWN = 60
 """Characters of a user's own text repeated in a message."""
 
@@ -108,6 +110,8 @@ def shown(value: object) -> str:
         return "a mapping"
     if isinstance(value, list | tuple):
         return "a list"
+    if isinstance(value, str) and "://" in value:
+        value = without_credentials(value)
     # str() first: a subclass of str may have a repr of its own.
     text = repr(str(value)) if isinstance(value, str) else repr(value)
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"

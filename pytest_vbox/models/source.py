@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
 from pytest_vbox.models.fields import Term, local_path
 from pytest_vbox.models.problems import shown
+from pytest_vbox.secret import without_credentials
 
 _SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
 _BOX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}/[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -36,7 +37,7 @@ def _is_url(text: str) -> bool:
 
 
 def _url(value: str) -> str:
-    wanted = f"must be an address such as https://example.org/disk.img, not {shown(value)}"
+    wanted = f"must be an address such as https://example.org/disk.img, not {shown(without_credentials(value))}"
     if not value.isprintable() or any(character.isspace() for character in value):
         raise ValueError(wanted)
     try:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pytest_vbox.secret import Unseen
+
 
 class NotStarted(Exception):
     """A process of ours did not start. Where it cannot write, its log has no room for the reason either."""
@@ -26,15 +28,16 @@ def start(module: str, *arguments: str, folder: Path, output: Any, errors: Any) 
         output: Its standard output, as for ``subprocess``.
         errors: Its error output.
     """
-    return subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=errors,
-        cwd=folder,
-        env=_environment(),
-        **_detached(),
-    )
+    with Unseen():  # the environment, in which users have secrets of their own
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=errors,
+            cwd=folder,
+            env=_environment(),
+            **_detached(),
+        )
 
 
 def _environment() -> dict[str, str]:

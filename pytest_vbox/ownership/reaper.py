@@ -24,6 +24,7 @@ from pytest_vbox.ownership.ledger import remove_ended_run, run_folder
 from pytest_vbox.ownership.lockfiles import Busy
 from pytest_vbox.ownership.locks import held
 from pytest_vbox.ownership.reports import log_file
+from pytest_vbox.secret import Secret, Unseen
 
 #: What a reaper says when it listens, and when it has taken somebody in.
 READY: Final = b"ready\n"
@@ -80,11 +81,10 @@ class Reaper:
             self._hang_up()
             # One at a time, so that all processes of a run find the same one.
             with held(self._state, f"reaper {self._run}", Deadline(_PATIENCE)):
-                hello = json.dumps({"ledger": str(ledger), "pid": os.getpid(), "access": self._access}) + "\n"
-                connection = self._reach(hello.encode())
+                connection = self._reach(ledger)
                 if connection is None:
                     self._start()
-                    connection = self._reach(hello.encode())
+                    connection = self._reach(ledger)
                 if connection is None:
                     raise ReaperUnavailable(f"the reaper of this run does not answer; see {log_file(self._state)}")
             _close_in_children(connection)
@@ -134,23 +134,35 @@ class Reaper:
             self._replaced += 1
         self._try(ledger)
 
-    def _reach(self, hello: bytes) -> socket.socket | None:
+    def _reach(self, ledger: Path) -> socket.socket | None:
         """A connection with a reaper that has taken us in, or None if there is none."""
         try:
-            known = json.loads(address_file(self._state, self._run).read_text(encoding="utf-8"))
-            connection = meeting.connect(known["address"], _PATIENCE)
+            address, token = self._where()
+            connection = meeting.connect(address, _PATIENCE)
         except (OSError, ValueError, KeyError, TypeError):
             return None
         try:
             connection.settimeout(_PATIENCE)
-            connection.sendall(known["token"].encode() + b"\n" + hello)
+            with Unseen():
+                # In no variable, where a traceback would show it: there is a password in it.
+                connection.sendall(f"{token}\n{self._hello(ledger)}\n".encode())
             if connection.recv(len(READY), socket.MSG_WAITALL) == READY:
                 connection.setblocking(False)
                 return connection
         except OSError:
             pass
+        except BaseException:
+            connection.close()
+            raise
         connection.close()
         return None
+
+    def _where(self) -> tuple[object, Secret]:
+        known = json.loads(address_file(self._state, self._run).read_text(encoding="utf-8"))
+        return known["address"], Secret(known["token"])
+
+    def _hello(self, ledger: Path) -> str:
+        return json.dumps({"ledger": str(ledger), "pid": os.getpid(), "access": self._access})
 
     def _start(self) -> None:
         meeting.remove(run_folder(self._state, self._run))

@@ -12,7 +12,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Final
 
 import requests
@@ -21,6 +21,7 @@ import zeep.exceptions
 from lxml import etree
 from zeep.transports import Transport
 
+from pytest_vbox.secret import Secret, Unseen
 from pytest_vbox.virtualbox import compat
 from pytest_vbox.virtualbox.errors import (
     InvalidObjectReference,
@@ -35,7 +36,10 @@ from pytest_vbox.virtualbox.wsdl import VBOX, WsdlError
 logger = logging.getLogger(__name__)
 
 LOGON: Final = "IWebsessionManager_logon"
-_SECRET_ARGUMENTS: Final = frozenset({"password", "passwords"})
+_SECRET_ARGUMENTS: Final = ("password", "passwords")
+# A managed object reference: the web session, and the object in it. Who knows one can do with the session, as long
+# as it lasts, what its owner can.
+_REFERENCE: Final = re.compile(r"(?<![0-9a-f])[0-9a-f]{16}-[0-9a-f]{16}(?![0-9a-f])", re.IGNORECASE)
 _NO_SOAP: Final = (
     zeep.exceptions.TransportError,
     zeep.exceptions.XMLSyntaxError,
@@ -108,6 +112,8 @@ class Api:
     def call(self, operation: str, /, **arguments: object) -> Any:
         """Call an operation by the name and with the parameters it has in the newest supported version.
 
+        What nobody shall see of it is given as a `Secret`.
+
         Raises:
             VirtualBoxError: The class that belongs to VirtualBox's result code.
             ServiceUnavailable: The service does not answer.
@@ -121,8 +127,10 @@ class Api:
             return arguments["_this"]
         sent = translation.arguments(arguments)
         started = time.monotonic()
+        secret = any(isinstance(value, Secret) for value in arguments.values())
         try:
-            result = self._service[translation.operation](**sent)
+            with Unseen() if secret else nullcontext():
+                result = self._service[translation.operation](**sent)
         # OSError are requests' own errors, and a CA file that is not there.
         except (zeep.exceptions.Error, OSError, _Forbidden) as error:
             raise self._translate(error, operation, arguments) from error
@@ -161,7 +169,9 @@ class Api:
         self, fault: zeep.exceptions.Fault, operation: str, arguments: Mapping[str, object]
     ) -> VirtualBoxError:
         detail = fault.detail if isinstance(fault.detail, etree._Element) else None
-        message = str(fault.message or "").strip()
+        message = _REFERENCE.sub("…", str(fault.message or "").strip())
+        # It is shown as the reason of what is raised.
+        fault.message, fault.args = message, (message,)
         runtime = _child(detail, "RuntimeFault")
         if runtime is not None:
             code = _number(runtime.findtext("resultCode"))
@@ -224,12 +234,21 @@ def _briefly(error: Exception) -> str:
 
 
 def without_secrets(arguments: Mapping[str, object]) -> dict[str, object]:
-    """Arguments as they may be shown: no passwords, and no references, which tell a reader nothing."""
+    """Arguments as they may be shown: no passwords, and no references, which are as good as one."""
     return {
-        key: "…" if key in _SECRET_ARGUMENTS else value
+        key: "…" if key.lower().endswith(_SECRET_ARGUMENTS) else _without_references(value)
         for key, value in arguments.items()
         if key not in {"_this", "refIVirtualBox"}
     }
+
+
+def _without_references(value: object) -> object:
+    if isinstance(value, list | tuple):
+        return [_without_references(entry) for entry in value]
+    if isinstance(value, Secret):
+        return "…"
+    # An enumeration's value, which is text too, stays what it is.
+    return _REFERENCE.sub("…", value) if type(value) is str else value
 
 
 def _child(detail: etree._Element | None, name: str) -> etree._Element | None:

@@ -10,14 +10,16 @@ import pytest
 import pytest_vbox
 from pytest_vbox import hosts, places
 from pytest_vbox import service as services
+from pytest_vbox.machines import VirtualBoxHost
 from pytest_vbox.models import ModelError
 from pytest_vbox.ownership import Entry, Ledger, Reaper
 from pytest_vbox.service import Endpoint
 from pytest_vbox.settings import Settings, SettingsError
-from pytest_vbox.virtualbox.errors import Failed, LogonRefused, ServiceUnavailable
+from pytest_vbox.virtualbox.errors import Failed, LogonRefused, ServiceUnavailable, VirtualBoxError
 from pytest_vbox.virtualbox.wsdl import distil
 from unit.kit.descriptions import description
 from unit.kit.service import FakeService, HangUp, Refusal, Silence
+from unit.kit.tracebacks import shown
 
 
 class Lease:
@@ -142,6 +144,50 @@ def test_a_connection_that_fails_gives_the_private_service_back(
         hosts.connect_host(Settings())
     # Where it does not take its own password, another one is tried.
     assert lease.released == (4 if expected is LogonRefused else 1)
+
+
+@pytest.mark.parametrize(
+    ("point", "private"),
+    [
+        ("Reaper.attend", True),
+        ("service.find", True),
+        *(
+            (point, private)
+            for point in (
+                "IWebsessionManager_logon",
+                "IVirtualBox_getVersion",
+                "IVirtualBox_getHomeFolder",
+                "clean up",
+            )
+            for private in (True, False)
+        ),
+    ],
+)
+def test_a_connection_that_fails_leaves_the_password_in_no_variable_of_the_traceback(
+    service: FakeService, monkeypatch: pytest.MonkeyPatch, point: str, private: bool
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("broken")
+
+    def find(*_: object, **__: object) -> Endpoint:
+        if point == "service.find":
+            raise OSError("broken")
+        return Endpoint(service.url, "pytest-vbox", "made-up-secret", Lease())  # type: ignore[arg-type]
+
+    if private:
+        monkeypatch.setattr(services, "find", find)
+        monkeypatch.setattr(services, "renew", find)
+    monkeypatch.setattr(VirtualBoxHost, "clean_up_abandoned", fail if point == "clean up" else lambda *_: [])
+    if point == "Reaper.attend":
+        monkeypatch.setattr(Reaper, "attend", fail)
+    service.answer(point, Silence())
+    settings = Settings(url=None if private else service.url, user="me", password="hush-hush")
+    with pytest.raises((VirtualBoxError, OSError)) as caught:
+        hosts.connect_host(settings)
+    text = shown(caught.value, __file__)
+    assert "_connected: settings=" in text
+    assert "hush-hush" not in text
+    assert "made-up-secret" not in text
 
 
 @pytest.mark.parametrize(

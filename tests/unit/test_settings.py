@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_vbox.secret import Secret
 from pytest_vbox.settings import OPTIONS, Keep, Mode, Option, Reset, Settings, SettingsError, load
+from unit.kit.tracebacks import shown
 
 # For each option: what three sources say, and what becomes of it.
 SAMPLES: Final[Mapping[str, tuple[tuple[str, object], ...]]] = {
@@ -203,11 +205,27 @@ def test_a_wrong_value_is_answered_with_its_source_and_the_right_ones(name: str,
         assert right in message
 
 
-@pytest.mark.parametrize("text", ["http://me:hush@host:18083", "https://:hush@host/", "ftp://me:hush@host"])
-def test_a_password_in_an_address_is_refused_and_not_shown(text: str) -> None:
-    with pytest.raises(SettingsError, match=r"--vbox-url: .*cannot be used: ") as caught:
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://me:hush@host:18083", "http://…@host:18083"),
+        ("https://:hush@host/", "https://…@host/"),
+        ("http://me:hu/sh@host", "http://…@host"),
+        ("http://me:hu@sh@host", "http://…@host"),
+        ("http://me:1/hush@host", "http://…@host"),
+        ("HTTPS://me:hu[sh@host", "HTTPS://…@host"),
+        ("ftp://me:hush@host", "…@host"),
+        ("me:hush@host:1", "…@host:1"),
+        ("hush://hush@host", "…@host"),
+        ("http://me:hush\uff20host", "http://…@host"),
+        ("http://me:hush\n@host", "http://…@host"),
+    ],
+)
+def test_a_password_in_an_address_is_refused_and_not_shown(text: str, shown: str) -> None:
+    with pytest.raises(SettingsError) as caught:
         load({"url": text}, environ={})
-    assert "hush" not in str(caught.value)
+    assert str(caught.value).startswith(f"--vbox-url: {shown!r} cannot be used: user and password do not belong ")
+    assert "hu" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -279,6 +297,28 @@ def test_a_password_file_that_cannot_be_read_is_named(tmp_path: Path, kind: str)
         path.chmod(0o600)
     with pytest.raises(SettingsError, match=f"^--vbox-password-file: cannot read {path}: "):
         Settings(password_file=path).login_password()
+
+
+def test_whoever_made_the_settings_the_password_that_is_taken_from_them_is_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("hush-hush\n")
+    (tmp_path / "password").chmod(0o600)
+    for settings in (
+        Settings(password="hush-hush"),
+        Settings(password_file=tmp_path / "password"),
+        load(environ={"PYTEST_VBOX_PASSWORD": "hush-hush"}),
+    ):
+        assert settings.login_password() == "hush-hush"
+        assert repr([settings.login_password(), settings.password, settings]).count("hush-hush") == 0
+    assert repr([Settings().login_password()]) == repr([Secret("hush-hush")])
+
+
+def test_a_password_file_that_is_no_text_is_refused_without_showing_what_is_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "password"
+    path.write_bytes("hush-hush-ü".encode("latin-1") + b"\n")
+    path.chmod(0o600)
+    with pytest.raises(SettingsError, match="no text in UTF-8") as caught:
+        Settings(password_file=path).login_password()
+    assert "hush-hush" not in shown(caught.value, __file__)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="has no modes")

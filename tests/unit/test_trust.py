@@ -56,6 +56,17 @@ def test_plain_http_to_another_computer_is_refused_before_anything_is_sent(url: 
     trust.check_settings(Settings(url=url, insecure=True))
 
 
+@pytest.mark.parametrize(
+    "url", ["http://me:hu/sh@vbox.example.org", "https://me:hush@127.0.0.1", "me:hush@host:1"]
+)
+def test_an_address_with_a_password_is_refused_and_not_shown_whoever_made_the_settings(url: str) -> None:
+    for use in (hosts.connect_host, hosts.connect_to_clean_up):
+        with pytest.raises(SettingsError, match=r"--vbox-url: '.*…@.*do not belong") as caught:
+            use(Settings(url=url, insecure=True))
+        assert "hu" not in str(caught.value)
+    assert "hu" not in "".join(trust.risks(Settings(url=url, insecure=True)))
+
+
 @pytest.mark.parametrize("url", ["https://vbox.example.org:18083", "http://127.0.0.1:18083", None])
 def test_https_and_loopback_are_let_pass(url: str | None) -> None:
     trust.check_settings(Settings(url=url))

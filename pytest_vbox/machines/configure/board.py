@@ -9,6 +9,7 @@ from typing import Final
 from pytest_vbox.machines.configure.refusal import Keys
 from pytest_vbox.machines.configure.terms import api_term
 from pytest_vbox.models import Hardware
+from pytest_vbox.secret import Secret
 from pytest_vbox.virtualbox import Machine
 from pytest_vbox.virtualbox.enums import (
     APICMode,
@@ -188,7 +189,7 @@ def _configure_services(machine: Machine, hardware: Hardware, keys: Keys) -> Non
             machine.teleporter_port = teleporter.port
             machine.teleporter_address = teleporter.address
             if teleporter.password is not None:
-                machine.teleporter_password = teleporter.password.get_secret_value()
+                machine.teleporter_password = Secret(teleporter.password.get_secret_value())
     if (autostart := hardware.autostart) is not None:
         with keys.of("autostart"):
             machine.autostart_delay = autostart.delay

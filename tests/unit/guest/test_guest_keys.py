@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import pickle
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import paramiko
@@ -13,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 
 from pytest_vbox.guest import KeyUnusable, Login, load_key, new_key, public_key
 from pytest_vbox.guest.keys import fingerprint, host_key_text, parse_host_key
+from unit.kit.tracebacks import shown
 
 PEM, OPENSSH, PKCS8 = (
     serialization.PrivateFormat.TraditionalOpenSSL,
@@ -132,6 +135,26 @@ def test_login_hides_its_passwords() -> None:
     assert "hush" not in repr(login)
     assert "psst" not in repr(login)
     assert login == Login("u", password="hush", sudo_password="psst")
+
+
+def test_passwords_taken_from_a_login_are_not_shown() -> None:
+    login = Login("u", password="hush", sudo_password="psst")
+    pickled = pickle.loads(pickle.dumps(login))  # noqa: S301 - our own
+    for copy in (login, replace(login, user="v"), pickled):
+        assert (copy.password, copy.password_for_sudo) == ("hush", "psst")
+        assert repr([copy.password, copy.sudo_password, copy.password_for_sudo]) == "['…', '…', '…']"
+    assert Login("u", password="hush").password_for_sudo == "hush"
+    assert repr(Login("u", password="hush").password_for_sudo) == "'…'"
+
+
+@pytest.mark.parametrize("wrong", [{"user": ""}, {"host_key": "none"}])
+def test_a_login_that_is_refused_has_the_passwords_in_no_variable_of_its_traceback(wrong: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=r"needs a user|not a public host key") as caught:
+        Login(**{"user": "u", "password": "hush-hush", "sudo_password": "psst-psst", **wrong})  # type: ignore[arg-type]
+    text = shown(caught.value, __file__)
+    assert "Login.__init__: user=" in text
+    assert "hush-hush" not in text
+    assert "psst-psst" not in text
 
 
 def test_password_for_sudo() -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import paramiko
 import pytest
 
 from pytest_vbox.deadline import Deadline
@@ -27,6 +28,7 @@ from pytest_vbox.guest import (
 from pytest_vbox.guest import output as output_module
 from pytest_vbox.guest.output import ErrorStream, Output
 from pytest_vbox.guest.script import compose
+from unit.kit.tracebacks import shown
 
 from .server import PASSWORD, USER, Behaviour, GuestServer
 
@@ -424,6 +426,43 @@ def test_sudo_with_a_wrong_password(
         run(connection, "true", sudo=True, timeout=10)
     assert PASSWORD not in str(caught.value)
     assert "pytest-vbox-" not in str(caught.value)
+
+
+@pytest.mark.parametrize("how", ["closed", "wrong", "no sudo", "unsent", "interrupted", "timeout"])
+def test_sudo_that_fails_has_the_password_in_no_variable_of_its_traceback(
+    connection: Connection,
+    behaviour: Behaviour,
+    sudo: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    how: str,
+) -> None:
+    sudo("asks")
+    if how == "closed":
+        connection.close()
+    elif how == "wrong":
+        behaviour.environment["SUDO_PASSWORD"] = "another"
+    elif how == "no sudo":
+        behaviour.environment["PATH"] = str(tmp_path)
+    elif how in {"unsent", "interrupted"}:
+        send = paramiko.Transport._send_user_message  # type: ignore[attr-defined]
+
+        def fail(transport: paramiko.Transport, message: paramiko.Message) -> None:
+            send(transport, message)
+            if PASSWORD.encode() in message.asbytes():
+                raise paramiko.SSHException if how == "unsent" else KeyboardInterrupt
+
+        monkeypatch.setattr(paramiko.Transport, "_send_user_message", fail)
+    with pytest.raises((GuestError, CommandTimeout, paramiko.SSHException, KeyboardInterrupt)) as caught:
+        run(
+            connection,
+            "sleep 9" if how == "timeout" else "true",
+            sudo=True,
+            timeout=0.3 if how == "timeout" else 9,
+        )
+    text = shown(caught.value, __file__)
+    assert "run: connection=" in text
+    assert PASSWORD not in text
 
 
 def test_sudo_for_a_stranger(connection: Connection, sudo: Callable[[str], None]) -> None:

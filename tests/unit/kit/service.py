@@ -220,7 +220,7 @@ class FakeService:
     def _fault(self, refusal: Exception) -> str:
         words, detail = "", ""
         if isinstance(refusal, UnknownObject):
-            words = "VirtualBox error: Invalid managed object reference"
+            words = f'VirtualBox error: Invalid managed object reference "{refusal}"'
             detail = f"<vbox:InvalidObjectFault><badObjectID>{refusal}</badObjectID></vbox:InvalidObjectFault>"
         elif isinstance(refusal, Refusal):
             reference = self.error_info(*refusal.texts)

@@ -10,11 +10,14 @@ import pytest
 
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.machines import build
+from pytest_vbox.machines.errors import HardwareRefused
 from pytest_vbox.virtualbox import Machine, Medium, Redirect
 from pytest_vbox.virtualbox.enums import NATProtocol
+from pytest_vbox.virtualbox.errors import VirtualBoxError
 from unit.kit.descriptions import VERSIONS
 from unit.kit.models import machine_model, plan
-from unit.kit.service import FakeService
+from unit.kit.service import FakeService, HangUp, Refusal
+from unit.kit.tracebacks import shown
 
 from .workshop import workshop
 
@@ -149,3 +152,15 @@ def test_a_disk_is_attached_under_a_write_lock_and_saved(service: FakeService) -
     (lock,) = service.called("IMachine_lockMachine")
     assert lock["lockType"] == "Write"
     assert service.names.index("IMachine_saveSettings") < service.names.index("ISession_unlockMachine")
+
+
+@pytest.mark.parametrize("error", [Refusal(0x80004005, "no"), HangUp()])
+def test_a_teleporters_password_that_is_refused_is_in_no_variable_of_the_traceback(
+    service: FakeService, made: Callable[..., Machine], error: Exception
+) -> None:
+    service.answer("IMachine_setTeleporterPassword", error)
+    with pytest.raises((HardwareRefused, VirtualBoxError)) as caught:
+        made({"teleporter": {"password": "hush-hush"}})
+    text = shown(caught.value, __file__)
+    assert "Api.call: operation='IMachine_setTeleporterPassword'" in text
+    assert "hush-hush" not in text

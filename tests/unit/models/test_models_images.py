@@ -162,6 +162,23 @@ def test_no_error_shows_a_password(tmp_path: Path, keys: str) -> None:
         assert error.__context__ is None
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        "url: 'http://me:hush@host/disk.vdi'",
+        "url: 'http://me:hu/sh@host/disk.vdi'",
+        "url: 'me:hush@host/disk.vdi'",
+        "url: 'http://h/d.vdi', sha256: 'https://me:hu/sh@host/sums'",
+        "vagrant: 'https://me:hush@host/box'",
+    ],
+)
+def test_no_error_shows_the_password_in_an_address(tmp_path: Path, keys: str) -> None:
+    write(tmp_path, f"images: {{a: {{{keys}}}}}")
+    error = failure(tmp_path)
+    assert error is not None
+    assert "hu" not in str(error)
+
+
 def test_an_error_survives_pickling(tmp_path: Path) -> None:
     write(tmp_path, "images: {x: {}}")
     with pytest.raises(ModelError) as caught:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -26,6 +27,8 @@ from pytest_vbox.ownership import (
     remove_ended_runs,
 )
 from pytest_vbox.ownership.reaper import address_file
+from pytest_vbox.secret import Secret
+from unit.kit.tracebacks import shown
 
 # A reaper whose cleaning writes down for whom it was called.
 MODULE = """
@@ -262,6 +265,56 @@ def test_nothing_is_made_without_a_reaper(state: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(background, "start", refuse)
     with pytest.raises(ReaperUnavailable, match="no more processes"):
         Reaper(state, "run", {}).attend(state / "x.json")
+
+
+def _unwritable(monkeypatch: pytest.MonkeyPatch, state: Path) -> None:
+    monkeypatch.setattr(reaper, "log_file", lambda _: state / "none" / "reaper.log")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "kind"),
+    [
+        (lambda monkeypatch, _: monkeypatch.setattr(sys, "executable", "/no/such/python"), ReaperUnavailable),
+        (lambda monkeypatch, _: monkeypatch.setattr(reaper, "_MODULE", "no_such_module"), ReaperUnavailable),
+        (lambda monkeypatch, _: monkeypatch.setattr(Reaper, "_start", lambda _: None), ReaperUnavailable),
+        (_unwritable, OSError),
+    ],
+    ids=["no process", "no module", "no answer", "no folder"],
+)
+def test_a_reaper_that_does_not_start_leaves_the_password_in_no_variable_of_the_traceback(
+    state: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[pytest.MonkeyPatch, Path], None], kind: type
+) -> None:
+    monkeypatch.setenv("A_TOKEN_OF_THE_USER", "tell-nobody")
+    access = {"password": Secret("hush-hush")}
+    spoil(monkeypatch, state)
+    with pytest.raises(kind) as caught:
+        Reaper(state, "run", access).attend(state / "x.json")
+    text = shown(caught.value, __file__)
+    assert "Reaper.attend: ledger=" in text
+    assert "hush-hush" not in text
+    assert "tell-nobody" not in text
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), BrokenPipeError()])
+def test_a_reaper_that_goes_while_it_is_told_leaves_the_password_in_no_variable_of_the_traceback(
+    state: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    class Gone(socket.socket):
+        def sendall(self, data: bytes, _: int = 0, /) -> None:  # type: ignore[override]
+            assert b"hush-hush" in data
+            raise error
+
+    # A reaper that is there, as far as can be seen.
+    address_file(state, "run").parent.mkdir(parents=True)
+    address_file(state, "run").write_text(json.dumps({"address": "", "token": "the token"}))
+    monkeypatch.setattr(meeting, "connect", lambda *_: Gone())
+    monkeypatch.setattr(Reaper, "_start", lambda _: None)
+    with pytest.raises((KeyboardInterrupt, ReaperUnavailable)) as caught:
+        Reaper(state, "run", {"password": Secret("hush-hush")}).attend(state / "x.json")
+    text = shown(caught.value, __file__)
+    assert "Reaper.attend: ledger=" in text
+    assert "hush-hush" not in text
+    assert "the token" not in text
 
 
 def test_somebody_who_does_not_know_the_token_is_not_listened_to(state: Path, workers: Workers) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pytest_vbox.virtualbox import Machine, NATEngine, Redirect, connect
+from pytest_vbox.secret import Secret
+from pytest_vbox.virtualbox import Machine, NATEngine, Redirect, Session, connect
 from pytest_vbox.virtualbox.api import Api
-from pytest_vbox.virtualbox.enums import DeviceType, MachineState, NATProtocol
+from pytest_vbox.virtualbox.enums import DeviceType, LockType, MachineState, NATProtocol
 from pytest_vbox.virtualbox.errors import (
     Failed,
     InvalidObjectReference,
@@ -26,6 +27,7 @@ from pytest_vbox.virtualbox.websession import Credentials
 from pytest_vbox.virtualbox.wire import Wire
 from unit.kit.descriptions import description
 from unit.kit.service import FakeService, Garbage, HangUp, Refusal, Silence, UnknownObject
+from unit.kit.tracebacks import shown
 
 WHO = Credentials("me", "hush")
 
@@ -291,6 +293,45 @@ def test_the_log_has_no_password(service: FakeService, caplog: pytest.LogCapture
         pass
     assert "IWebsessionManager_logon" in caplog.text
     assert "hush" not in caplog.text
+
+
+def test_neither_the_log_nor_an_error_shows_a_password_or_a_reference(
+    service: FakeService, caplog: pytest.LogCaptureFixture
+) -> None:
+    reference = "a85ddede49422f48-0000000000000009"
+    service.answer("IMachine_setTeleporterPassword", None, Refusal(0x80004005, "no"))
+    service.answer("IMachine_lockMachine", None, Refusal(0x80004005, "no"))
+    machine = Machine(service.api, "machine-1")
+    with caplog.at_level(logging.DEBUG):
+        machine.teleporter_password = "hush-hush"
+        machine.lock_machine(Session(service.api, reference), LockType.SHARED)
+    with pytest.raises(Failed) as first:
+        machine.teleporter_password = "hush-hush"
+    with pytest.raises(Failed) as second:
+        machine.lock_machine(Session(service.api, reference), LockType.SHARED)
+    with pytest.raises(InvalidObjectReference) as third:
+        service.api.call("IMachine_getName", _this=reference)
+    text = "\n".join(
+        [caplog.text, str(first.value), str(second.value), str(third.value), repr(third.value.__cause__)]
+    )
+    assert "IMachine_setTeleporterPassword" in text
+    assert "IMachine_lockMachine" in text
+    assert "hush-hush" not in text
+    assert reference not in text
+
+
+@pytest.mark.parametrize(
+    "error", [Refusal(0x80004005, "no"), HangUp(), Garbage(200, "<a>no soap</a>", "text/xml")]
+)
+def test_a_secret_is_in_no_variable_of_the_traceback_of_a_call_that_fails(
+    service: FakeService, error: Exception
+) -> None:
+    service.answer("IMachine_setTeleporterPassword", error)
+    with pytest.raises(VirtualBoxError) as caught:
+        Machine(service.api, "machine-1").teleporter_password = Secret("hush-hush")
+    text = shown(caught.value, __file__)
+    assert "Api.call: operation=" in text
+    assert "hush-hush" not in text
 
 
 def test_every_thread_has_a_connection_of_its_own(service: FakeService) -> None:

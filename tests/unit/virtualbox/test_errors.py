@@ -6,10 +6,12 @@ import pickle
 
 import pytest
 
+from pytest_vbox.secret import Secret
 from pytest_vbox.virtualbox import errors
 from pytest_vbox.virtualbox.api import without_secrets
 from pytest_vbox.virtualbox.enums import LockType
 from pytest_vbox.virtualbox.errors import VirtualBoxError, error_for
+from unit.kit.descriptions import VERSIONS, description
 
 CODES = {
     0x80BB0001: errors.ObjectNotFound,
@@ -96,6 +98,9 @@ def test_a_timeout_is_a_timeout_for_everybody() -> None:
     assert issubclass(errors.OperationTimeout, TimeoutError)
 
 
+REFERENCE = "a85ddede49422f48-0000000000000009"
+
+
 def test_passwords_and_references_are_not_shown() -> None:
     given = {
         "_this": "ref-1",
@@ -103,5 +108,54 @@ def test_passwords_and_references_are_not_shown() -> None:
         "username": "me",
         "password": "hush",
         "passwords": ["hush"],
+        "teleporterPassword": "hush",
+        "NewPasswords": ("hush",),
+        "anything": Secret("hush"),
+        "session": REFERENCE,
+        "listeners": [REFERENCE, "no reference", [REFERENCE.upper()]],
+        "text": f"about {REFERENCE}",
     }
-    assert without_secrets(given) == {"username": "me", "password": "…", "passwords": "…"}
+    assert without_secrets(given) == {
+        "username": "me",
+        "password": "…",
+        "passwords": "…",
+        "teleporterPassword": "…",
+        "NewPasswords": "…",
+        "anything": "…",
+        "session": "…",
+        "listeners": ["…", "no reference", ["…"]],
+        "text": "about …",
+    }
+
+
+def test_what_is_no_secret_is_shown_as_it_is() -> None:
+    given = {
+        "passwordId": "one",
+        "id": "6cf2c8c4-4c1f-4a55-8e3a-0123456789ab",
+        "mac": "0800274e1a2b",
+        "name": "cafe-babe",
+        "lockType": LockType.VM,
+        "count": 7,
+        "groups": ["/a", "/b"],
+        "none": None,
+    }
+    shown = without_secrets(given)
+    assert shown == given
+    assert type(shown["lockType"]) is LockType
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_no_operation_shows_a_password_or_a_reference(version: str) -> None:
+    hidden = set()
+    for operation, signature in description(version).operations.items():
+        arguments: dict[str, object] = {}
+        for field in signature.parameters:
+            is_password = "password" in field.name.lower() and field.name != "passwordId"
+            value = "hush-hush" if is_password else REFERENCE
+            arguments[field.name] = [value] if field.many else value
+            if is_password:
+                hidden.add(f"{operation} {field.name}")
+        shown = repr(VirtualBoxError("no", operation=operation, arguments=without_secrets(arguments)).arguments)
+        assert "hush-hush" not in shown
+        assert REFERENCE not in shown
+    assert {"IMachine_setTeleporterPassword teleporterPassword", "IWebsessionManager_logon password"} <= hidden
