@@ -118,7 +118,7 @@ class PortOpen(Check):
             return f"connection failed: {error.text}"
         except (paramiko.SSHException, EOFError, OSError) as error:
             if not connection.alive:
-                raise ConnectionLost(f"it went while waiting for {self}") from error
+                raise ConnectionLost(f"it went while waiting for {self}") from harmless(error)
             return f"no answer: {error}"
         close_channel(channel)
         return None
