@@ -19,6 +19,7 @@ from pytest_vbox.guest.banner import Sightings, wait_for_banner
 from pytest_vbox.guest.connection import Connection, close_channel
 from pytest_vbox.guest.errors import CommandError, CommandTimeout, ConnectionLost, WaitTimeout
 from pytest_vbox.guest.run import Command, run
+from pytest_vbox.printable import harmless
 
 __all__ = [
     "AllOf",

@@ -91,7 +91,7 @@ class Api:
                 client = zeep.Client(io.BytesIO(description), transport=_WireTransport(wire), settings=_strict())
             self._service = client.create_service(f"{{{VBOX}}}vboxBinding", wire.url)
             self._binding = client.wsdl.bindings[f"{{{VBOX}}}vboxBinding"]
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             # Whatever zeep trips over: it was not made for descriptions that mean harm.
             raise ServiceUnavailable(
                 f"what {wire.url}?wsdl serves cannot be used: {_briefly(error)}"
@@ -131,7 +131,7 @@ class Api:
             raise self._translate(error, operation, arguments) from harmless(error)
         except VirtualBoxError:
             raise  # of the wire
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the same
             raise VirtualBoxError(
                 f"the call, or what {self.wire.url} answered, does not fit this VirtualBox: {_briefly(error)}",
                 operation=operation,

@@ -95,7 +95,7 @@ def test_a_machine_of_a_failed_test_can_be_kept_and_the_summary_says_how_to_ente
     result.stdout.fnmatch_lines(
         [
             "*machines that were kept*",
-            "kept machine pytest-test_kept-*: pytest-vbox machines ssh pytest-test_kept-*, or: ssh -p *unregistervm*",
+            "kept machine pytest-test_kept-*: pytest-vbox machines ssh pytest-*, or: ssh -p *unregistervm*",
         ]
     )
     kept = [name for name in names_of_ours(vbox_host) if "test_kept" in name]
