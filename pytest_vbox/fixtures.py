@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import pytest
 
 from pytest_vbox.forecast import HORIZON, Forecast
+from pytest_vbox.printable import printable
 from pytest_vbox.settings import Keep, Mode, Reset, Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ KEPT: Final = pytest.StashKey[list[str]]()
 FORECAST: Final = pytest.StashKey[Forecast]()
 #: The test that runs, and the one after it.
 CURRENT: Final = pytest.StashKey[tuple[pytest.Item, pytest.Item | None]]()
+#: Set on a test that got a factory of machines, which it may have asked for while it ran.
+USED: Final = pytest.StashKey[bool]()
 #: The place of each test in the run.
 _PLACES: Final = pytest.StashKey[dict[pytest.Item, int]]()
 #: The factories whose machines live longer than a test: name, what they live as long as, and the machines.
@@ -248,6 +251,8 @@ def machines_for(request: pytest.FixtureRequest) -> Iterator[MachineFactory]:
     Whatever goes wrong while they are removed becomes a warning: it does not mask the test's own result.
     """
     host: VirtualBoxHost = request.getfixturevalue("vbox_host")
+    if CURRENT in request.config.stash:
+        request.config.stash[CURRENT][0].stash[USED] = True
     made: list[Machine] = []
     name_of_factory = str(request.fixturename)
 
@@ -326,14 +331,14 @@ def _part_with(request: pytest.FixtureRequest, host: VirtualBoxHost, made: list[
 
 
 def _left(name: str, error: Exception) -> str:
-    return f"machine {name} could not be removed: {error}. The next run will try again"
+    return printable(f"machine {name} could not be removed: {error}. The next run will try again")
 
 
 def _close(host: VirtualBoxHost) -> None:
     try:
         host.close()
     except Exception as error:  # noqa: BLE001 - at the very end there is nobody to raise to
-        warnings.warn(PytestVboxWarning(f"closing VirtualBox at {host.url}: {error}"), stacklevel=2)
+        warnings.warn(PytestVboxWarning(printable(f"closing VirtualBox at {host.url}: {error}")), stacklevel=2)
 
 
 @contextmanager
@@ -351,7 +356,7 @@ def _usable(settings: Settings) -> Iterator[None]:
     except (SettingsError, ModelError) as error:
         raise pytest.UsageError(str(error)) from None
     except (VirtualBoxNotFound, VirtualBoxUnusable, ServiceUnavailable) as error:
-        reason = error.text if isinstance(error, ServiceUnavailable) else str(error)
+        reason = printable(error.text if isinstance(error, ServiceUnavailable) else str(error))
     # Outside of the handler, so that the reason is not shown twice.
     if settings.mode is Mode.AUTO:
         pytest.skip(f"VirtualBox cannot be used: {reason}")

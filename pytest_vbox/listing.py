@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pytest_vbox.models import Catalogue
+from pytest_vbox.printable import printable
 
 
 def show(catalogue: Catalogue, root: Path, write: Callable[..., None], separate: Callable[[str], None]) -> None:
@@ -17,20 +18,25 @@ def show(catalogue: Catalogue, root: Path, write: Callable[..., None], separate:
         write: Writes a line, with pytest's markup.
         separate: Writes a heading.
     """
+
+    def line(text: str, **markup: bool) -> None:
+        # The name of a YAML file, above all.
+        write(printable(text), **markup)
+
     separate("VirtualBox images")
     for name, image in catalogue.images.items():
-        _entry(write, name, _place(str(catalogue.images.source(name)), root))
+        _entry(line, name, _place(str(catalogue.images.source(name)), root))
         system = " ".join(str(part) for part in (image.os_family, image.os_version) if part) or image.os_type
-        write(f"    {image.description or system}")
-        write(f"    {image.source}")
+        line(f"    {image.description or system}")
+        line(f"    {image.source}")
     if not catalogue.images:
         folders = ", ".join(str(folder) for folder in catalogue.folders)
-        write(f"there are none; describe one under 'images:' in a YAML file in one of: {folders}")
+        line(f"there are none; describe one under 'images:' in a YAML file in one of: {folders}")
     separate("VirtualBox hardware profiles")
     for name, profile in catalogue.profiles.items():
-        _entry(write, name, _place(str(catalogue.profiles.source(name)), root))
+        _entry(line, name, _place(str(catalogue.profiles.source(name)), root))
         size = f"{profile.memory} MiB, {profile.cpus} CPU{'s' if profile.cpus > 1 else ''}"
-        write(f"    {size}{f': {profile.description}' if profile.description else ''}")
+        line(f"    {size}{f': {profile.description}' if profile.description else ''}")
 
 
 def _entry(write: Callable[..., None], name: str, place: str) -> None:

@@ -23,6 +23,7 @@ from pytest_vbox.fixtures import (
     MACHINE_FIXTURES,
     RUN,
     SETTINGS,
+    USED,
     WIDE,
     check_marker,
     class_vbox_machine,
@@ -41,6 +42,7 @@ from pytest_vbox.fixtures import (
 )
 from pytest_vbox.forecast import Forecast
 from pytest_vbox.settings import OPTIONS, Mode, SettingsError
+from pytest_vbox.testreports import make_printable
 
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
@@ -206,13 +208,15 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Remember failures for all scopes, and save what the machines show while they are still there."""
     report = yield
-    if not report.failed:
-        return report
-    for node in item.listchain():
-        node.stash[FAILED] = True
-    host = item.config.stash.get(HOST, None)
-    if host is not None and call.when in {"setup", "call"}:
-        report.sections.extend(save_artifacts(host, item.nodeid))
+    if report.failed:
+        for node in item.listchain():
+            node.stash[FAILED] = True
+        host = item.config.stash.get(HOST, None)
+        if host is not None and call.when in {"setup", "call"}:
+            report.sections.extend(save_artifacts(host, item.nodeid))
+    if item.get_closest_marker("vbox") is not None or item.stash.get(USED, False):
+        reporter = item.config.pluginmanager.get_plugin("terminalreporter")
+        make_printable(report, colours=reporter is not None and reporter.hasmarkup)
     return report
 
 

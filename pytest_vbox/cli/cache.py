@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pytest_vbox.cli.common import connected, host_options, json_option, print_json, print_table, told
+from pytest_vbox.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -88,13 +89,13 @@ def rm(names: tuple[str, ...], root: Path | None, folders: tuple[str, ...], **op
             else:
                 failed.append(f"{fitting[0].name}: machines stand on it; `pytest-vbox machines list` shows them")
     if failed:
-        raise click.ClickException("\n".join(failed))
+        raise click.ClickException(printable("\n".join(failed)))
 
 
 def _say(removed: Iterable[Kept]) -> None:
     entries = list(removed)
     for entry in entries:
-        click.echo(f"removed {entry.kind} {entry.name} ({_size(entry.bytes)})")
+        click.echo(printable(f"removed {entry.kind} {entry.name} ({_size(entry.bytes)})"))
     if not entries:
         click.echo("nothing to remove")
 

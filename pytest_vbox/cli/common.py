@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from pytest_vbox.printable import printable, short
+
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from pytest_vbox.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+# Characters; what is longer is cut short, and whole in the JSON.
+_LONGEST_CELL = 10_000
 
 json_option = click.option("--json", "as_json", is_flag=True, help="For programs: JSON.")
 
@@ -140,12 +145,16 @@ def told() -> Iterator[None]:
 
 
 def print_json(value: object) -> None:
-    """Write JSON for a program."""
-    click.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
+    """Write JSON for a program; people look at it too."""
+    text = json.dumps(value, indent=2, default=str, ensure_ascii=False)
+    if printable(text) != text:
+        text = json.dumps(value, indent=2, default=str)
+    click.echo(text)
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on a terminal; elsewhere plain lines, the columns two spaces apart."""
+    """A table on a terminal; elsewhere plain lines, the columns two spaces apart. No cell drives a terminal."""
+    rows = [[short(cell, _LONGEST_CELL) for cell in row] for row in rows]
     if sys.stdout.isatty():
         from rich.console import Console
         from rich.table import Table
@@ -172,20 +181,26 @@ def progress() -> Iterator[Callable[[str, int, int | None], None]]:
         def line(what: str, done: int, total: int | None) -> None:  # noqa: ARG001 - as a report is called
             if what not in begun:
                 begun.add(what)
-                click.echo(what, err=True)
+                click.echo(printable(what), err=True)
 
         yield line
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    # Not as markup, which a file's name may look like.
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True)) as bars:
         tasks: dict[str, Any] = {}
 
         def bar(what: str, done: int, total: int | None) -> None:
             if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
+                tasks[what] = bars.add_task(printable(what), total=total)
             bars.update(tasks[what], completed=done, total=total)
 
         yield bar

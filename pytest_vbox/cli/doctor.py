@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pytest_vbox.cli.common import host_options, json_option, print_json, settings_of, told
+from pytest_vbox.printable import printable
 
 if TYPE_CHECKING:
     from pytest_vbox.doctor import Finding
@@ -41,8 +42,8 @@ def doctor(root: Path | None, folders: tuple[str, ...], as_json: bool, **options
 def _show(finding: Finding) -> None:
     state = click.style(finding.state, fg=_COLOURS[finding.state], bold=True)
     # Each finding begins a line with its state, so that it can be searched for.
-    click.echo(f"{state}  {finding.name}: {finding.found}")
+    click.echo(f"{state}  {printable(f'{finding.name}: {finding.found}')}")
     for word, text in (("", finding.means), ("try: ", finding.mend)):
         if text:
-            click.echo(f"      {word}{text}")
+            click.echo(printable(f"      {word}{text}"))
     sys.stdout.flush()

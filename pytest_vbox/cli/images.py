@@ -22,6 +22,7 @@ from pytest_vbox.cli.common import (
     project_options,
     told,
 )
+from pytest_vbox.printable import printable
 
 if TYPE_CHECKING:
     from pytest_vbox.images import Library, Stored
@@ -214,7 +215,7 @@ def remove(
         freed = 0
         for stored in _stored(host.library, host.catalogue, names):
             for golden in host.golden.remove_of(stored.disk):
-                click.echo(f"removed the golden machine {golden.name}")
+                click.echo(f"removed the golden machine {printable(golden.name)}")
             freed += host.library.remove(stored)
             click.echo(f"removed {stored.source}")
     click.echo(f"{freed / 1024**2:.0f} MiB freed")

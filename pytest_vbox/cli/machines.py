@@ -20,7 +20,7 @@ from pytest_vbox.cli.common import (
     print_table,
     told,
 )
-from pytest_vbox.printable import short
+from pytest_vbox.printable import printable, short
 
 if TYPE_CHECKING:
     from pytest_vbox.guest import Connection
@@ -157,7 +157,7 @@ def remove(
             machines += [ours for ours in _all(host) if ours.machine.id in known]
         for ours in machines:
             take_away(host.session, ours.machine.id, local=host.local)
-            click.echo(f"removed {ours.name}")
+            click.echo(f"removed {printable(ours.name)}")
         host.kept()  # forgets those that are gone
 
 
@@ -185,7 +185,7 @@ def _find(host: VirtualBoxHost, name: str) -> Ours:
         if fitting
         else f"no machine of pytest-vbox is named {name!r}"
     )
-    raise click.ClickException(f"{what}; there are: {names}")
+    raise click.ClickException(printable(f"{what}; there are: {names}"))
 
 
 def _logged_in(host: VirtualBoxHost, ours: Ours) -> Connection:
@@ -194,7 +194,7 @@ def _logged_in(host: VirtualBoxHost, ours: Ours) -> Connection:
 
     port = ours.port()
     if port is None:
-        raise click.ClickException(f"{ours.name} has no network adapter behind NAT, so no way for SSH")
+        raise click.ClickException(printable(f"{ours.name} has no network adapter behind NAT, so no way for SSH"))
     image = host.catalogue.images.get(str(ours.owner.get("image", "")))
     password = image.password.get_secret_value() if image is not None and image.password is not None else None
     key = ours.owner.get("key")

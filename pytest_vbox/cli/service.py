@@ -8,6 +8,7 @@ import click
 
 from pytest_vbox import places
 from pytest_vbox.cli.common import connected_to_clean_up, host_options, json_option, print_json, told
+from pytest_vbox.printable import printable
 
 
 @click.group()
@@ -46,5 +47,5 @@ def gc(root: Path | None, folders: tuple[str, ...], as_json: bool, **options: st
         print_json({"removed": removed})
         return
     for name in removed:
-        click.echo(f"removed {name}")
+        click.echo(f"removed {printable(name)}")
     click.echo(f"{len(removed)} machine(s) removed")

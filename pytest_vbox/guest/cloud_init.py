@@ -18,6 +18,7 @@ from pytest_vbox.guest.connection import Connection
 from pytest_vbox.guest.errors import CloudInitFailed, GuestError, WaitTimeout, excerpt
 from pytest_vbox.guest.readiness import Check
 from pytest_vbox.guest.run import run
+from pytest_vbox.printable import short
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +119,7 @@ def _warn(reports: list[Mapping[str, Any]]) -> None:
         recovered = part.get("recoverable_errors")
         if recovered and isinstance(recovered, dict):
             said = "; ".join(f"{level}: {text}" for level, texts in recovered.items() for text in _listed(texts))
-            logger.warning("cloud-init is done, but had something to complain of: %s", said)
+            logger.warning("cloud-init is done, but had something to complain of: %s", short(said))
 
 
 def _listed(value: object) -> list[object]:

@@ -29,6 +29,7 @@ from pytest_vbox.guest.login import Login
 from pytest_vbox.guest.settle import Settling
 from pytest_vbox.guest.sftp import GuestSFTPClient
 from pytest_vbox.guest.transport import LOG_CHANNEL, GuestTransport
+from pytest_vbox.printable import harmless
 
 # Seconds one handshake with login may take before the connection is thought dead and made anew. A guest in
 # an interpreter needs up to 12 s, several at once on a loaded host some times that.
@@ -106,11 +107,15 @@ class Connection:
             return transport.open_session(timeout=deadline.at_most(_SFTP_SILENCE * 60))
         except paramiko.ChannelException as error:
             hint = "too many commands at once (sshd's MaxSessions)?"
-            raise GuestError(f"the guest's SSH server refused a session: {error.text}; {hint}") from error
+            raise GuestError(f"the guest's SSH server refused a session: {error.text}; {hint}") from harmless(
+                error
+            )
         except (paramiko.SSHException, EOFError, OSError) as error:
             if not transport.is_active():
-                raise ConnectionLost(f"no session could be opened ({transport.fault or _text(error)})") from error
-            raise TimeoutError(f"the guest did not answer within {deadline.elapsed:.1f} s") from error
+                raise ConnectionLost(
+                    f"no session could be opened ({transport.fault or _text(error)})"
+                ) from harmless(error)
+            raise TimeoutError(f"the guest did not answer within {deadline.elapsed:.1f} s") from harmless(error)
 
     @property
     def sftp(self) -> paramiko.SFTPClient:
@@ -130,7 +135,7 @@ class Connection:
         try:
             channel = self.open_session(deadline)
         except TimeoutError as error:
-            raise ConnectionLost(f"no file transfer could be opened: {error}") from error
+            raise ConnectionLost(f"no file transfer could be opened: {error}") from harmless(error)
         try:
             with closing_at(deadline, channel):
                 channel.invoke_subsystem("sftp")
@@ -139,9 +144,9 @@ class Connection:
         except (paramiko.SSHException, paramiko.SFTPError, EOFError, OSError) as error:
             close_channel(channel)
             if not self.alive:
-                raise ConnectionLost(f"no file transfer could be opened ({_text(error)})") from error
+                raise ConnectionLost(f"no file transfer could be opened ({_text(error)})") from harmless(error)
             hint = "install openssh-sftp-server in the image, or copy through run() with input and stdout"
-            raise CopyFailed(f"the guest's SSH server has no SFTP ({_text(error)}); {hint}") from error
+            raise CopyFailed(f"the guest's SSH server has no SFTP ({_text(error)}); {hint}") from harmless(error)
 
     def settle_first(self, settling: Settling) -> None:
         """Have something done in the guest before, or with, the first thing that is done over this connection."""
@@ -255,7 +260,7 @@ def connect(
             return attempt.connect()
         except (paramiko.SSHException, EOFError, OSError) as error:
             sightings.add(attempt.describe(error))
-            sightings.phase, sightings.cause = attempt.phase, error
+            sightings.phase, sightings.cause = attempt.phase, harmless(error)
         except LoginRefused as error:
             if not retry_refused:
                 raise
@@ -319,7 +324,7 @@ class _Attempt:
         except paramiko.ssh_exception.IncompatiblePeer as error:
             self._discard(client)
             server = self._transport.remote_version
-            raise IncompatibleServer(f"{error}; the guest runs {server}") from error
+            raise IncompatibleServer(f"{error}; the guest runs {server}") from harmless(error)
         except BaseException:
             self._discard(client)
             raise

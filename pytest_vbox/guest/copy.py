@@ -17,6 +17,7 @@ import paramiko
 
 from pytest_vbox.guest.connection import Connection
 from pytest_vbox.guest.errors import ConnectionLost, CopyFailed
+from pytest_vbox.printable import harmless
 
 _log = logging.getLogger(__name__)
 
@@ -276,24 +277,28 @@ def _translated(connection: Connection, remote: str) -> Iterator[None]:
         yield
     except TimeoutError as error:
         connection.drop_sftp()
-        raise ConnectionLost(f"the guest fell silent during the copy of {remote}") from error
+        raise ConnectionLost(f"the guest fell silent during the copy of {remote}") from harmless(error)
     except OSError as error:
         if error.filename is not None or error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise  # It is one of the host's, or has been through here.
         if error.errno == errno.ENOENT:
-            raise FileNotFoundError(errno.ENOENT, "no such file or folder in the guest", remote) from error
+            raise FileNotFoundError(errno.ENOENT, "no such file or folder in the guest", remote) from harmless(
+                error
+            )
         if error.errno == errno.EACCES:
-            raise PermissionError(errno.EACCES, f"permission denied in the guest; {_SUDO_HINT}", remote) from error
+            raise PermissionError(
+                errno.EACCES, f"permission denied in the guest; {_SUDO_HINT}", remote
+            ) from harmless(error)
         if not connection.alive:
-            raise ConnectionLost(f"it went during the copy of {remote}") from error
-        raise CopyFailed(f"{remote} in the guest: {error}") from error
+            raise ConnectionLost(f"it went during the copy of {remote}") from harmless(error)
+        raise CopyFailed(f"{remote} in the guest: {error}") from harmless(error)
     except UnicodeDecodeError as error:
         connection.drop_sftp()
         name = error.object[:200].decode("utf-8", "backslashreplace")
-        raise CopyFailed(f"a name in {remote} in the guest is no UTF-8: {name}") from error
+        raise CopyFailed(f"a name in {remote} in the guest is no UTF-8: {name}") from harmless(error)
     except (paramiko.SSHException, paramiko.SFTPError, EOFError) as error:
         # Its next answer may be to this question.
         connection.drop_sftp()
         if not connection.alive:
-            raise ConnectionLost(f"it went during the copy of {remote}") from error
-        raise CopyFailed(f"{remote} in the guest: {error}") from error
+            raise ConnectionLost(f"it went during the copy of {remote}") from harmless(error)
+        raise CopyFailed(f"{remote} in the guest: {error}") from harmless(error)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pytest_vbox.printable import printable, short
+from pytest_vbox.printable import printable, short, stand_in
 
 _SHOWN_LINES = 40
 _SHOWN_CHARACTERS = 8000
@@ -62,7 +62,7 @@ def _portable(cause: BaseException | None) -> BaseException | None:
     try:
         pickle.loads(pickle.dumps(cause))  # noqa: S301 - made right here
     except Exception:  # noqa: BLE001 - a foreign exception may fail in any way
-        return GuestError(f"{type(cause).__name__}: {cause}")
+        return stand_in(cause)
     return cause
 
 

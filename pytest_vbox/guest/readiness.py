@@ -19,6 +19,7 @@ from pytest_vbox.guest.banner import Sightings, wait_for_banner
 from pytest_vbox.guest.connection import Connection, close_channel
 from pytest_vbox.guest.errors import CommandError, CommandTimeout, ConnectionLost, WaitTimeout
 from pytest_vbox.guest.run import Command, run
+from pytest_vbox.printable import harmless
 
 __all__ = [
     "AllOf",
@@ -118,7 +119,7 @@ class PortOpen(Check):
             return f"connection failed: {error.text}"
         except (paramiko.SSHException, EOFError, OSError) as error:
             if not connection.alive:
-                raise ConnectionLost(f"it went while waiting for {self}") from error
+                raise ConnectionLost(f"it went while waiting for {self}") from harmless(error)
             return f"no answer: {error}"
         close_channel(channel)
         return None

@@ -18,6 +18,7 @@ from paramiko.common import (
 )
 
 from pytest_vbox.guest.wire import Wire
+from pytest_vbox.printable import harmless, printable
 
 LOG_CHANNEL = "pytest_vbox.guest.ssh"
 # Bytes of one packet, as in OpenSSH. paramiko would take in whatever size a guest names, up to 4 GiB.
@@ -26,23 +27,33 @@ _LARGEST_PACKET = 256 * 1024
 _MOST_UNREAD = 2 * DEFAULT_WINDOW_SIZE
 
 
-class _NoAlarm(logging.Filter):
-    """Turns paramiko's warnings and errors into debug records.
+class _Calm(logging.Filter):
+    """Turns paramiko's warnings and errors into debug records, and what all of them say into printable text.
 
     It logs every failed handshake as an error with a traceback, line by line, and then raises it as well.
-    Whoever configured logging for debug records gets them all; nobody else is bothered.
+    Whoever configured logging for debug records gets them all; nobody else is bothered. Many a record repeats what
+    the server said.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = printable(_said(record)), ()
         if record.levelno <= logging.INFO:
             return True
         record.levelno, record.levelname = logging.DEBUG, "DEBUG"
         return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
 
 
+def _said(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except (TypeError, ValueError):
+        # The arguments do not fit, for which paramiko's thread must not end.
+        return f"{record.msg} {record.args}"
+
+
 def _calm(name: str) -> None:
     logger = logging.getLogger(name)
-    logger.addFilter(_NoAlarm())
+    logger.addFilter(_Calm())
     # With a handler of its own, nothing reaches the standard error through logging's last resort.
     logger.addHandler(logging.NullHandler())
 
@@ -95,10 +106,14 @@ class GuestTransport(paramiko.Transport):
     def get_exception(self) -> Exception | None:
         """What ended the connection; whatever paramiko stumbled over in what the server sent is the server's."""
         error = super().get_exception()
+        if isinstance(error, paramiko.SSHException):
+            # paramiko raises it wherever somebody waits, and it may repeat what the server said.
+            error.args = tuple(printable(part) if isinstance(part, str) else part for part in error.args)
         if error is None or isinstance(error, (paramiko.SSHException, EOFError, OSError)):
             return error
-        broken = paramiko.SSHException(f"the server broke the protocol ({type(error).__name__}: {error})")
-        broken.__cause__ = error
+        told = printable(f"the server broke the protocol ({type(error).__name__}: {error})")
+        broken = paramiko.SSHException(told)
+        broken.__cause__ = harmless(error)
         return broken
 
     # The rest hooks into the library's handlers. Should a later release rename them, signals and the

@@ -13,6 +13,7 @@ from typing import IO, Any, Final
 from pytest_vbox.images.compression import MAX_BYTES
 from pytest_vbox.images.errors import ImageError
 from pytest_vbox.images.report import Report
+from pytest_vbox.printable import harmless
 
 #: No box or appliance has more files.
 MAX_FILES: Final = 1000
@@ -128,9 +129,9 @@ def unpack(source: Path, folder: Path, report: Report, limit: int = MAX_BYTES) -
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise ImageError(f"no space left in {folder} to unpack {source.name}") from error
-        raise ImageError(f"{source.name} cannot be unpacked: {error}") from error
+        raise ImageError(f"{source.name} cannot be unpacked: {error}") from harmless(error)
     except BROKEN as error:
-        raise ImageError(f"{source.name} is broken, or was cut off: {error}") from error
+        raise ImageError(f"{source.name} is broken, or was cut off: {error}") from harmless(error)
 
 
 def _unpack_all(source: Path, archive: tarfile.TarFile, folder: Path, report: Report, limit: int) -> list[Path]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from pytest_vbox.images.errors import ImageError
+from pytest_vbox.printable import short
 
 _GNU: Final = re.compile(r"^\\?([0-9A-Fa-f]{64}) [ *](.+)$")
 _BSD: Final = re.compile(r"^SHA256 \((.+)\) = ([0-9A-Fa-f]{64})$")
@@ -15,6 +16,7 @@ _ALONE: Final = re.compile(r"^([0-9A-Fa-f]{64})$")
 #: No list of sums comes near it.
 MAX_BYTES: Final = 4 * 1024**2
 _SHOWN: Final = 20
+_LONGEST_SHOWN: Final = 100
 
 
 def sha256_of(path: Path) -> str:
@@ -53,7 +55,9 @@ def sum_for(name: str, listed: str, source: str) -> str:
         raise ImageError(
             f"{source} is no list of SHA-256 sums (lines such as 'SUM  NAME', or 'SHA256 (NAME) = SUM')"
         )
-    others = ", ".join(sorted(sums)[:_SHOWN]) + (", …" if len(sums) > _SHOWN else "")
+    others = ", ".join(short(path, _LONGEST_SHOWN) for path in sorted(sums)[:_SHOWN]) + (
+        ", …" if len(sums) > _SHOWN else ""
+    )
     raise ImageError(f"{source} has no sum for {name!r}; it has: {others}")
 
 

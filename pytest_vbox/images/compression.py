@@ -14,6 +14,7 @@ from typing import IO, Final, cast
 
 from pytest_vbox.images.errors import ImageError
 from pytest_vbox.images.report import Report
+from pytest_vbox.printable import harmless
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -66,10 +67,10 @@ def uncompress(source: Path, kind: str, target: Path, report: Report, limit: int
         target.unlink(missing_ok=True)
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise ImageError(f"no space left in {target.parent} to uncompress {source.name}") from error
-        raise ImageError(f"{source.name} cannot be uncompressed: {error}") from error
+        raise ImageError(f"{source.name} cannot be uncompressed: {error}") from harmless(error)
     except (EOFError, lzma.LZMAError, zlib.error, ValueError, zstd.ZstdError) as error:
         target.unlink(missing_ok=True)
-        raise ImageError(f"{source.name} is broken, or was cut off: {error}") from error
+        raise ImageError(f"{source.name} is broken, or was cut off: {error}") from harmless(error)
 
 
 def name_inside(name: str) -> str:

@@ -18,6 +18,7 @@ from pytest_vbox.files import read_regular
 from pytest_vbox.images.checksums import MAX_BYTES, sha256_of, sum_for
 from pytest_vbox.images.errors import ImageError
 from pytest_vbox.images.report import Report
+from pytest_vbox.printable import harmless, short
 
 if TYPE_CHECKING:
     import requests
@@ -28,6 +29,7 @@ STALLED: Final = 60.0
 ATTEMPTS: Final = 5
 _REDIRECTS: Final = 10
 _CHUNK: Final = 1024**2
+_REASON: Final = 100  # characters shown of what a server says
 _ROOM: Final = 64 * 1024**2  # left free on the disk
 
 
@@ -51,6 +53,10 @@ class Source:
 
 class _Broken(Exception):
     """The connection broke; what has come so far is good."""
+
+
+def _cause(broken: _Broken) -> BaseException | None:
+    return harmless(broken.__cause__) if broken.__cause__ is not None else None
 
 
 def fetch(source: Source, target: Path, sha256: str | None, report: Report, stalled: float = STALLED) -> str:
@@ -84,7 +90,7 @@ def fetch(source: Source, target: Path, sha256: str | None, report: Report, stal
                     f"{source.url}: the connection broke {ATTEMPTS} times, {had} bytes are here: "
                     f"{broken.__cause__}. "
                     "Try again later; it goes on from there"
-                ) from broken.__cause__
+                ) from _cause(broken)
     found = sha256_of(part)
     if sha256 is not None and found != sha256:
         _throw_away(part)
@@ -120,12 +126,12 @@ def fetch_sum(name: str, listed: str | Path, *, insecure: bool = False, stalled:
         with _opened(Source(listed, insecure), {}, stalled) as response:
             _check_proves(response.url, insecure)
             if response.status_code != HTTPStatus.OK:
-                raise ImageError(f"{listed}: HTTP {response.status_code} {response.reason}")
+                raise ImageError(f"{listed}: HTTP {response.status_code} {short(response.reason, _REASON)}")
             content = response.raw.read(MAX_BYTES + 1, decode_content=True)
     except _Broken as broken:
-        raise ImageError(f"{listed}: no answer: {broken.__cause__}") from broken.__cause__
+        raise ImageError(f"{listed}: no answer: {broken.__cause__}") from _cause(broken)
     except _breaks() as error:
-        raise ImageError(f"{listed}: the connection broke: {error}") from error
+        raise ImageError(f"{listed}: the connection broke: {error}") from harmless(error)
     if len(content) > MAX_BYTES:
         raise ImageError(f"{listed} is too long for a list of sums")
     return sum_for(name, content.decode("utf-8", errors="replace"), listed)
@@ -157,7 +163,7 @@ def _go_on(source: Source, part: Path, report: Report, stalled: float) -> None:
             _throw_away(part)
             raise _Broken from ImageError("the file has become shorter")
         if response.status_code not in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
-            raise ImageError(f"{source.url}: HTTP {response.status_code} {response.reason}")
+            raise ImageError(f"{source.url}: HTTP {response.status_code} {short(response.reason, _REASON)}")
         if response.status_code == HTTPStatus.OK:
             done = 0
             # Before it is noted that this is the version that is here.
@@ -189,7 +195,7 @@ def _breaks() -> tuple[type[Exception], ...]:
 def _receive(
     source: Source, response: requests.Response, part: Path, done: int, total: int | None, report: Report
 ) -> None:
-    what = f"download {source.name}"
+    what = f"download {short(source.name, _REASON)}"
     report(what, done, total)
     try:
         with part.open("r+b" if done else "wb") as file:
@@ -233,11 +239,11 @@ def _opened(source: Source, headers: dict[str, str], stalled: float) -> Iterator
                     allow_redirects=False,
                 )
             except requests.exceptions.SSLError as error:
-                raise ImageError(f"{_shown(url)}: its certificate is not accepted: {error}") from error
+                raise ImageError(f"{_shown(url)}: its certificate is not accepted: {error}") from harmless(error)
             except (requests.ConnectionError, requests.Timeout) as error:
                 raise _Broken from error
             except requests.RequestException as error:
-                raise ImageError(f"{_shown(url)}: {error}") from error
+                raise ImageError(f"{_shown(url)}: {error}") from harmless(error)
             with response:
                 if not response.is_redirect:
                     yield response

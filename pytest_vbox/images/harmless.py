@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pytest_vbox.images.errors import ImageError
+from pytest_vbox.printable import harmless
 
 if TYPE_CHECKING:
     from lxml import etree
@@ -251,7 +252,7 @@ def parsed_description(ovf: Path) -> etree._Element:
     try:
         root = etree.fromstring(text, parser)
     except etree.XMLSyntaxError as error:
-        raise ImageError(f"{ovf.name} is not XML: {error}") from error
+        raise ImageError(f"{ovf.name} is not XML: {error}") from harmless(error)
     if root.getroottree().docinfo.internalDTD is not None:
         raise ImageError(f"{ovf.name} defines entities of its own; refused")
     return root

@@ -30,12 +30,15 @@ from pytest_vbox.images.errors import ImageError
 from pytest_vbox.images.identity import FORMAT, digest, download_key, existing, fixed_sum, local_key, state_of
 from pytest_vbox.images.imports import DISK, Imported, import_disk, usable_in_place, vagrant_box
 from pytest_vbox.images.report import Report, silent
-from pytest_vbox.models import Image
+from pytest_vbox.models import ACCOUNT_NAMES, Image, is_account
 from pytest_vbox.ownership import held
+from pytest_vbox.printable import short
 
 _META: Final = "meta.json"
 # How long to wait while another process fetches the same: a large download over a slow line.
 _PATIENCE: Final = 6 * 3600.0
+# Characters shown of a name that is none.
+_SHOWN: Final = 60
 
 
 @dataclass(frozen=True)
@@ -81,11 +84,22 @@ class Usable:
     password: str | None = field(default=None, repr=False)
 
     def applied_to(self, image: Image) -> Image:
-        """The image with this disk; and with this login, where the YAML says nothing and cloud-init makes none."""
+        """The image with this disk; and with this login, where the YAML says nothing and cloud-init makes none.
+
+        Raises:
+            ImageError: What the box says of its user is no name of an account.
+        """
         update: dict[str, object] = {"disk": self.disk}
         given = image.model_fields_set
         if image.cloud_init is None:
             if self.user is not None and "user" not in given:
+                # A box is its author's, and the name goes to commands that people copy.
+                if not is_account(self.user):
+                    raise ImageError(
+                        f"image {image.source}: its Vagrantfile has config.ssh.username = "
+                        f"'{short(self.user, _SHOWN)}', which is no name of an account: {ACCOUNT_NAMES}. Say who "
+                        "logs in with user: in the YAML"
+                    )
                 update["user"] = self.user
             if not given & {"private_key", "password"}:
                 update["private_key"] = self.private_key

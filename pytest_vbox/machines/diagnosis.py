@@ -153,7 +153,8 @@ def check_not_stopped(machine: Machine, state: MachineState, *, local: bool) -> 
     """
     if state is not MachineState.PAUSED:
         return
-    log = vbox_log(machine).decode(errors="replace")
+    # The guest can have lines written there, too.
+    log = printable(vbox_log(machine).decode(errors="replace"))
     since = max((found.end() for found in _WENT_ON.finditer(log)), default=0)
     reasons = [f"{found[2]} ({found[1]})" for found in _STOPPED.finditer(log, since)]
     if not reasons and local and _is_full(Path(machine.snapshot_folder)):

@@ -6,10 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pytest_vbox.models import Problem
+from pytest_vbox.printable import printable
 
 
 class MachineError(Exception):
     """Something a machine was asked for cannot be done. Says what to do instead."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class StepError(MachineError):
@@ -24,7 +28,7 @@ class StepError(MachineError):
         self.step = step
 
     def __str__(self) -> str:
-        return str(self.args[0])
+        return printable(str(self.args[0]))
 
 
 class HardwareRefused(MachineError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import time
 from collections.abc import Callable, Iterator
@@ -38,6 +39,11 @@ _PATIENCE: Final = 3600.0
 _OVERHEAD: Final = 64
 # How many golden machines of one kind may turn out to be of no use before the run does without.
 _MOST_DISCARDED: Final = 2
+# For ssh by hand: nothing of the user's own, and no host key that would be taken for a known one later.
+_PLAIN: Final = (
+    f"-F {os.devnull} -o IdentitiesOnly=yes -o IdentityAgent=none -o UserKnownHostsFile={os.devnull} "
+    "-o StrictHostKeyChecking=no"
+)
 
 
 class Supply:
@@ -280,9 +286,9 @@ class Supply:
         if machine._forwards.ssh_port is not None:
             host, port = machine.address
             private_key = machine._plan.key
-            key = f" -i {shlex.quote(str(private_key))}" if private_key else ""
+            key = f"-i {shlex.quote(str(private_key))}" if private_key else "-o IdentityFile=none"
             user = shlex.quote(machine._plan.model.image.user)
-            enter = f"ssh -p {port}{key} -o StrictHostKeyChecking=no {user}@{host}"
+            enter = f"pytest-vbox machines ssh {machine.name}, or: ssh -p {port} {key} {_PLAIN} -l {user} {host}"
         return KeptMachine(
             machine.id,
             machine.name,

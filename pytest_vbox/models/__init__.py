@@ -8,7 +8,7 @@ error messages, the JSON Schema and the tables of the reference page all come fr
 
 from pytest_vbox.models.catalogue import DEFAULT_PROFILE, Catalogue
 from pytest_vbox.models.hardware import Hardware
-from pytest_vbox.models.image import Image
+from pytest_vbox.models.image import ACCOUNT_NAMES, Image, is_account
 from pytest_vbox.models.machine import MachineModel
 from pytest_vbox.models.network import HostOnlyOptions, NatRule, NatSettings, NetworkAdapter
 from pytest_vbox.models.ports import ParallelPort, SerialPort
@@ -20,6 +20,7 @@ from pytest_vbox.models.storage import NewDisk, StorageController, StorageDevice
 from pytest_vbox.models.user_data import UserData, UserDataError, parse_user_data
 
 __all__ = [
+    "ACCOUNT_NAMES",
     "DEFAULT_PROFILE",
     "Catalogue",
     "CloudInit",
@@ -41,6 +42,7 @@ __all__ = [
     "StorageDevice",
     "UserData",
     "UserDataError",
+    "is_account",
     "json_schema",
     "parse_user_data",
 ]

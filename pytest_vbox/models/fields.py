@@ -23,6 +23,7 @@ from pydantic_core import CoreSchema
 
 from pytest_vbox.models.problems import shown
 from pytest_vbox.models.tree import FileText
+from pytest_vbox.printable import printable
 
 _SIZE = re.compile(r"(?P<number>\d{1,15}(?:\.\d{1,15})?)(?:\s*(?P<unit>[KMGT]i?B))?", re.ASCII | re.IGNORECASE)
 _UNITS = {
@@ -147,6 +148,12 @@ def _printable(value: str) -> str:
     return value
 
 
+def _readable(value: str) -> str:
+    if printable(value) != value:
+        raise ValueError("must be printable text")
+    return value
+
+
 NOT_BOOLEAN = BeforeValidator(_not_boolean)
 """For every number: pydantic takes true for 1, which no one who writes ``cpus: true`` means."""
 
@@ -164,6 +171,9 @@ OptionalPort = Annotated[int, Field(ge=0, le=65535), NOT_BOOLEAN]
 
 Line = Annotated[str, Field(min_length=1), AfterValidator(_printable)]
 """One line of text."""
+
+Description = Annotated[str, AfterValidator(_readable)]
+"""Text for people, of any number of lines."""
 
 Name = Annotated[str, AfterValidator(checked_name)]
 """A name that a user gives."""

@@ -13,6 +13,7 @@ from pytest_vbox.models.bandwidth import BandwidthGroup, BandwidthKind
 from pytest_vbox.models.fields import (
     NOT_BOOLEAN,
     VIRTUALBOX_S,
+    Description,
     Line,
     LocalPath,
     Memory,
@@ -63,7 +64,7 @@ class Hardware(Model):
         description="A wish for the machine's name, which is made unique; the test's own comes over it.",
         json_schema_extra={"x-default": "the test's name"},
     )
-    description: str | None = Field(default=None, description="For people; VirtualBox shows it too.")
+    description: Description | None = Field(default=None, description="For people; VirtualBox shows it too.")
     os_type: OsType | None = Field(
         default=None,
         description="VirtualBox's id for the guest's operating system (`VBoxManage list ostypes`). "

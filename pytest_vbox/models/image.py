@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, SecretStr, WithJsonSchema, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from pytest_vbox.models.fields import Line, LocalPath, Model, Name, Port, Seconds, Term
+from pytest_vbox.models.fields import Description, Line, LocalPath, Model, Name, Port, Seconds, Term
 from pytest_vbox.models.hardware import Hardware
 from pytest_vbox.models.machine_values import OsType
 from pytest_vbox.models.preparation import CloudInit, Step
@@ -23,9 +23,16 @@ SOURCES = ("disk", "url", "vagrant")
 """The keys that say where an image's disk comes from; an image has one of them."""
 
 _ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,31}", re.ASCII)
+ACCOUNT_NAMES = "1 to 32 letters, digits, '.', '_' and '-', a letter or '_' first"
+"""What the name of an account looks like, for messages."""
 
 NO_SOURCE = "no_source"
 """The type of the error of an image without one."""
+
+
+def is_account(name: str) -> bool:
+    """Whether a name may be that of an account in a guest."""
+    return _ACCOUNT.fullmatch(name) is not None
 
 
 class Attach(Term):
@@ -107,7 +114,7 @@ class Image(Model):
         description="What the file is, inside gz, xz, zst or bz2.",
         json_schema_extra={"x-default": "what the file's first bytes say"},
     )
-    description: str | None = Field(default=None, description="For people; it changes nothing.")
+    description: Description | None = Field(default=None, description="For people; it changes nothing.")
     os_family: Line | None = Field(default=None, description="Such as `ubuntu`; to select images by.")
     os_version: Line | None = Field(default=None, description="Such as `22.04`; to select images by.")
     os_64_bit: bool | None = Field(
@@ -205,10 +212,9 @@ class Image(Model):
 
     @model_validator(mode="after")
     def _user_can_be_made(self) -> Image:
-        if self.cloud_init is not None and not _ACCOUNT.fullmatch(self.user):
+        if self.cloud_init is not None and not is_account(self.user):
             raise ValueError(
-                f"has cloud_init, which makes the user, and {shown(self.user)} is no name for one: 1 to 32 "
-                "letters, digits, '.', '_' and '-', a letter or '_' first"
+                f"has cloud_init, which makes the user, and {shown(self.user)} is no name for one: {ACCOUNT_NAMES}"
             )
         return self
 

@@ -7,7 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_vbox.printable import printable, short
 from pytest_vbox.secret import without_credentials
+
+_LONGEST_PATH = 4096
 
 _LONGEST_SHOWN = 60
 """Characters of a user's own text repeated in a message."""
@@ -40,9 +43,11 @@ class Problem:
     column: int | None = None
 
     def __str__(self) -> str:
-        place = ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
+        # A file has any name, and what is wrong with a key may be told by somebody else.
+        file = short(str(self.file), _LONGEST_PATH) if self.file is not None else None
+        place = ":".join(str(part) for part in (file, self.line, self.column) if part is not None)
         text = ": ".join(part for part in (place, self.key, self.message) if part)
-        return f"{text}; {self.hint}" if self.hint else text
+        return printable(f"{text}; {self.hint}" if self.hint else text)
 
 
 class ModelError(Exception):

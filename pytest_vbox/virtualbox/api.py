@@ -21,6 +21,7 @@ import zeep.exceptions
 from lxml import etree
 from zeep.transports import Transport
 
+from pytest_vbox.printable import harmless
 from pytest_vbox.secret import Secret, Unseen
 from pytest_vbox.virtualbox import compat
 from pytest_vbox.virtualbox.errors import (
@@ -94,9 +95,11 @@ class Api:
                 client = zeep.Client(io.BytesIO(description), transport=_WireTransport(wire), settings=_strict())
             self._service = client.create_service(f"{{{VBOX}}}vboxBinding", wire.url)
             self._binding = client.wsdl.bindings[f"{{{VBOX}}}vboxBinding"]
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             # Whatever zeep trips over: it was not made for descriptions that mean harm.
-            raise ServiceUnavailable(f"what {wire.url}?wsdl serves cannot be used: {_briefly(error)}") from error
+            raise ServiceUnavailable(
+                f"what {wire.url}?wsdl serves cannot be used: {_briefly(error)}"
+            ) from harmless(error)
         self._translations: dict[str, compat.Translation] = {}
         #: Called with the name, the arguments and the seconds of every call that succeeded.
         self.on_call: Callable[[str, Mapping[str, object], float], None] | None = None
@@ -133,15 +136,15 @@ class Api:
                 result = self._service[translation.operation](**sent)
         # OSError are requests' own errors, and a CA file that is not there.
         except (zeep.exceptions.Error, OSError, _Forbidden) as error:
-            raise self._translate(error, operation, arguments) from error
+            raise self._translate(error, operation, arguments) from harmless(error)
         except VirtualBoxError:
             raise  # of the wire
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the same
             raise VirtualBoxError(
                 f"the call, or what {self.wire.url} answered, does not fit this VirtualBox: {_briefly(error)}",
                 operation=operation,
                 arguments=without_secrets(arguments),
-            ) from error
+            ) from harmless(error)
         seconds = time.monotonic() - started
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("%s(%s) %.1f ms", operation, without_secrets(arguments), seconds * 1000)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Final
 
+from pytest_vbox.printable import printable
+
 
 class VirtualBoxError(Exception):
     """Something VirtualBox, or the way to it, refused.
@@ -16,7 +18,7 @@ class VirtualBoxError(Exception):
         code: VirtualBox's result code as an unsigned number, or None where there is none.
         operation: The operation of the web service, such as ``IMachine_lockMachine``.
         arguments: What it was called with, passwords left out.
-        text: VirtualBox's own words.
+        text: VirtualBox's own words, control characters as escapes.
     """
 
     default_code: ClassVar[int | None] = None
@@ -29,6 +31,8 @@ class VirtualBoxError(Exception):
         operation: str = "",
         arguments: Mapping[str, object] | None = None,
     ) -> None:
+        # What a service says may be what a guest, or somebody on its host, made it say.
+        text = printable(text)
         super().__init__(text)
         self.text = text
         self.code = self.default_code if code is None else code

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from pytest_vbox.deadline import Deadline
-from pytest_vbox.secret import Secret
+from pytest_vbox.secret import Secret, forget_frames
 from pytest_vbox.virtualbox import compat
 from pytest_vbox.virtualbox.api import LOGON, Api
 from pytest_vbox.virtualbox.enums import LockType, MachineState, SessionState, VBoxEventType
@@ -343,20 +343,8 @@ def _logon(api: Api, credentials: Credentials) -> str:
     except BaseException as error:  # noqa: BLE001 - it is raised again
         # On its way through zeep, requests and urllib3 the password is in many a variable, as part of a message.
         # pytest --showlocals would show them, of every error there is and of Ctrl-C.
-        _forget_frames(error)
+        forget_frames(error)
         raise error.with_traceback(None)  # noqa: B904 - it is the same error
-
-
-def _forget_frames(error: BaseException) -> None:
-    """Take the tracebacks from an error and from those behind it; the errors themselves stay."""
-    waiting: list[BaseException | None] = [error]
-    seen: list[BaseException] = []
-    while waiting:
-        entry = waiting.pop()
-        if entry is not None and entry not in seen:
-            seen.append(entry)
-            entry.__traceback__ = None
-            waiting += [entry.__cause__, entry.__context__]
 
 
 def _description(wire: Wire, version: str, cache: WsdlCache | None) -> bytes:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import requests
 import urllib3.exceptions
 
+from pytest_vbox.printable import harmless
 from pytest_vbox.virtualbox.bounded import adapter
 from pytest_vbox.virtualbox.errors import NeverArrived, ServiceUnavailable
 
@@ -105,7 +106,7 @@ class Wire:
                     )
                 return self._whole(reply, MAX_DESCRIPTION)
         except OSError as error:  # requests' own errors are OSErrors too
-            raise unavailable(self.url, error) from error
+            raise unavailable(self.url, error) from harmless(error)
 
     def post(self, message: bytes, headers: Mapping[str, str]) -> requests.Response:
         """Send a request, and return the answer, read to its end.

@@ -31,6 +31,14 @@ def test_a_file_that_is_not_listed() -> None:
         sum_for("disk.img", f"{A}  two.img\n{B}  one.img\n", "SHA256SUMS")
 
 
+def test_the_names_in_a_list_are_shown_harmless_and_not_at_any_length() -> None:
+    listed = "".join(f"{A}  \x1b]0;{number}\x07{'x' * 10_000}\n" for number in range(30))
+    with pytest.raises(ImageError, match=r"it has: \\x1b\]0;0\\x07xxx") as caught:
+        sum_for("disk.img", listed, "SHA256SUMS")
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 4000
+
+
 @pytest.mark.parametrize("listed", ["", "<html>", f"{A[:32]}  disk.img", f"{A}\n{B}\n"])
 def test_what_is_no_list(listed: str) -> None:
     with pytest.raises(ImageError, match="is no list of SHA-256 sums"):

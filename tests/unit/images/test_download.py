@@ -30,6 +30,7 @@ from .web import Web, ranged, send
 
 BODY = os.urandom(3 * 1024**2)
 SUM = hashlib.sha256(BODY).hexdigest()
+HARMLESS_404 = r"HTTP 404 \\x1b\]0;owned\\x07xxx"
 
 
 def got(web: Web, folder: Path, sha256: str | None = SUM, *, path: str = "/disk.img", stalled: float = 5) -> bytes:
@@ -137,6 +138,26 @@ def test_what_is_not_there_is_said_once(tmp_path: Path, status: int, reason: str
     with Web(lambda _, handler: send(handler, b"", status)) as web:
         refused(web, tmp_path, f"disk.img: HTTP {reason}")
         assert len(web.requests) == 1
+
+
+def test_what_a_server_says_and_a_name_in_an_address_are_shown_harmless_and_in_part(tmp_path: Path) -> None:
+    def answer(_: Web, handler: Any) -> None:
+        handler.send_response(404, "\x1b]0;owned\x07" + "x" * 10_000)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    with Web(answer) as web, pytest.raises(ImageError, match=HARMLESS_404) as caught:
+        fetch(Source(f"{web.url}/disk.img"), tmp_path / "disk.img", None, silent)
+    with pytest.raises(ImageError, match=HARMLESS_404) as caught_too:
+        listed(answer)
+    for error in (caught.value, caught_too.value):
+        assert str(error).isprintable()
+        assert len(str(error)) < 500
+    told: list[str] = []
+    with Web(lambda _, handler: send(handler, BODY)) as web:
+        source = Source(f"{web.url}/%1b]0;owned%07.img")
+        fetch(source, tmp_path / "disk.img", None, lambda what, *_: told.append(what))
+    assert set(told) == {r"download \x1b]0;owned\x07.img"}
 
 
 def test_redirects_are_followed(tmp_path: Path) -> None:

@@ -321,3 +321,19 @@ def test_the_login_of_the_yaml_comes_over_that_of_a_box(keys: dict[str, object])
     assert image.disk == BOXED.disk
     names = ("user", "password", "private_key", "sudo_password")
     assert [getattr(image, name) for name in names] == [getattr(given, name) for name in names]
+
+
+OWNED = "vagrant@127.0.0.1; touch owned; \x1b]0;X\x07"
+
+
+@pytest.mark.parametrize("user", [OWNED, "", "-oProxyCommand=x", "a b", "a" * 33, "$(id)", "bob\n"])
+def test_a_user_of_a_box_that_is_no_name_of_an_account_is_refused(user: str) -> None:
+    hostile = Usable(BOXED.disk, user=user)
+    with pytest.raises(ImageError, match="no name of an account") as caught:
+        hostile.applied_to(Image(disk=Path("a.box")))
+    text = str(caught.value)
+    assert text.isprintable()
+    for part in ("image ", "a.box", "config.ssh.username", "1 to 32 letters", "user: in the YAML"):
+        assert part in text
+    # The way out that it names is one.
+    assert hostile.applied_to(Image(disk=Path("a.box"), user="me")).user == "me"

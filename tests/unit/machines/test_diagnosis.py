@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from pytest_vbox.machines import BootError, Diagnosis
-from pytest_vbox.machines.diagnosis import diagnose
+from pytest_vbox.machines.diagnosis import check_not_stopped, diagnose
+from pytest_vbox.machines.errors import MachineError
 from pytest_vbox.virtualbox import Machine
+from pytest_vbox.virtualbox.enums import MachineState
 from unit.kit.service import Arguments, FakeService, Refusal
 
 PNG = b"\x89PNG\r\n\x1a\n..."
@@ -101,6 +103,19 @@ def test_a_guest_cannot_drive_the_readers_terminal(
     assert all(letter.isprintable() or letter in "\n\t" for letter in text)
     assert "before" in text
     assert "after\tthat" in text
+
+
+def test_why_virtualbox_has_paused_a_machine_is_printable_for_a_guest_can_write_it_too(
+    service: FakeService, machine: Machine
+) -> None:
+    line = (
+        b'00:01 VMMDev: Guest Log: VM runtime error: x errorID=Fake message="\x1b]0;owned\x07 \xe2\x80\xaeyes"\r\n'
+    )
+    _log(service, line, chunk=1000)
+    service.objects["m"]["Name"] = "one"
+    with pytest.raises(MachineError, match=r"by itself: \\x1b\]0;owned\\x07 \\u202eyes \(Fake\)") as caught:
+        check_not_stopped(machine, MachineState.PAUSED, local=False)
+    assert str(caught.value).isprintable()
 
 
 def test_what_there_is_is_saved(tmp_path: Path) -> None:

@@ -178,7 +178,16 @@ def test_closing_removes_every_machine_even_after_an_error(
 def test_a_kept_machine_is_nobodys_to_remove(host: VirtualBoxHost, state: Path) -> None:
     machine = host.machine(start=False)
     words = host.keep(machine)
+    # What pins the host key comes first; what does not at least keeps away from what is the user's.
+    assert f"kept machine {machine.name}: pytest-vbox machines ssh {machine.name}, or: ssh -p " in words
     assert f"ssh -p {machine.address[1]} -i " in words
+    for option in (
+        "-F /dev/null",
+        "-o IdentitiesOnly=yes",
+        "-o IdentityAgent=none",
+        "-o UserKnownHostsFile=/dev/null",
+    ):
+        assert f" {option} " in words
     assert f"VBoxManage unregistervm {machine.name} --delete" in words
     assert (host.machines, _written(state)) == ((), [])
 

@@ -92,6 +92,7 @@ def test_paths_are_absolute_for_a_relative_folder_too(tmp_path: Path, monkeypatc
         (r'disk: "a\0b"', r"x.disk: must be the path of a file, not 'a\x00b'"),
         ("disk: x, user: ''", "x.user: must not be empty"),
         (r'disk: x, user: "a\nb"', "x.user: must be one line of printable text"),
+        (r'disk: x, description: "a\eb"', "x.description: must be printable text"),
         (
             "disk: x, attach: imutable",
             "x.attach: must be multiattach or immutable, not 'imutable'; did you mean 'immutable'?",

@@ -34,6 +34,16 @@ def test_images_and_profiles_are_shown_and_no_test_is_run(suite: pytest.Pytester
     result.stdout.no_fnmatch_line("*test_one*")
 
 
+def test_a_file_is_shown_by_a_name_that_a_terminal_does_not_obey(suite: pytest.Pytester) -> None:
+    folder = suite.mkdir("profiles")
+    (folder / "a\x1b]0;X\x07.yaml").write_text("hardware: {big: {description: 'a [red]b[/red]'}}\n")
+    result = suite.runpytest("--vbox-list", "--color=no")
+    output = result.stdout.str()
+    assert r"big -- profiles/a\x1b]0;X\x07.yaml:1" in output
+    assert "a [red]b[/red]" in output
+    assert "\x1b" not in output
+
+
 def test_where_there_are_no_images_it_says_where_to_describe_one(suite: pytest.Pytester) -> None:
     result = suite.runpytest("--vbox-list")
     assert result.ret == pytest.ExitCode.OK

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+import traceback
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,19 @@ def machine(service: FakeService) -> Machine:
 
 
 # What goes there and back
+
+
+def test_neither_an_error_nor_what_caused_it_has_what_a_terminal_obeys(
+    service: FakeService, machine: Machine
+) -> None:
+    # XML has no other control characters, but these do.
+    service.answer("IMachine_getName", Refusal(0x80004005, "no \x9b31m\u202e", "no"))
+    with pytest.raises(Failed) as caught:
+        _ = machine.name
+    assert caught.value.text.startswith(r"no \x9b31m\u202e")
+    told = "".join(traceback.format_exception(caught.value))
+    assert "Fault: " in told
+    assert not {"\x9b", "\u202e"} & set(told)
 
 
 def test_attributes_are_read_from_the_server_each_time(service: FakeService, machine: Machine) -> None:
