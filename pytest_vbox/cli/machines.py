@@ -156,7 +156,7 @@ def remove(
             known = {machine.id for machine in host.kept()}
             machines += [ours for ours in _all(host) if ours.machine.id in known]
         for ours in machines:
-            take_away(host.session, ours.machine.id, local=host.local)
+            take_away(host.session, ours.machine.id, ours.name, local=host.local)
             click.echo(f"removed {ours.name}")
         host.kept()  # forgets those that are gone
 

@@ -251,7 +251,7 @@ class GoldenMachines:
                 if self.in_use(golden):
                     return False
                 self.forget(golden)
-                removal.remove(self._session, golden.id, local=self._local)
+                removal.remove(self._session, golden.id, golden.name, local=self._local)
         except (Busy, ObjectInUse, InvalidObjectState):
             return False
         except ObjectNotFound:
