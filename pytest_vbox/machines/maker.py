@@ -123,7 +123,7 @@ class Maker:
 
         Args:
             machine_id: Its UUID in VirtualBox.
-            name: Its name there.
+            name: The name that it was given when it was made.
         """
         local = self._context.local
         try:

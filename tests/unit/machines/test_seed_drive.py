@@ -179,3 +179,16 @@ def test_a_kept_machine_keeps_the_key(service: FakeService, tmp_path: Path, fold
     assert lasting == folder / "id_ed25519"
     assert (lasting.read_text(), lasting.stat().st_mode & 0o777) == (text, 0o600)
     assert context.lasting_key(images["c"].private_key, machine) == tmp_path / "mine"
+
+
+def test_the_host_of_another_computers_virtualbox_names_no_folder_that_a_key_is_copied_to(
+    service: FakeService, tmp_path: Path
+) -> None:
+    ssh = tmp_path / ".ssh"
+    ssh.mkdir()
+    (ssh / "id_ed25519").write_text("precious")
+    service.objects["m"]["SettingsFilePath"] = f"{ssh}/x.vbox"
+    context = context_of(service, tmp_path / "state", local=False)
+    key = tmp_path / "state" / "keys" / "mine"
+    assert context.lasting_key(key, Machine(service.api, "m")) == key
+    assert (ssh / "id_ed25519").read_text() == "precious"
