@@ -24,14 +24,15 @@ from typing import Any, Final
 import pytest_vbox
 from pytest_vbox import guest
 from pytest_vbox.deadline import Deadline
-from pytest_vbox.machines import VirtualBoxHost, removal
-from pytest_vbox.machines.power import wait_for_first_packet
+from pytest_vbox.machines import VirtualBoxHost
+from pytest_vbox.machines.power import power_off, wait_for_first_packet
 from pytest_vbox.models import MachineModel
 from pytest_vbox.ownership import PortLock, held, reserve_port
 from pytest_vbox.places import state_folder
 from pytest_vbox.settings import load
 from pytest_vbox.virtualbox import Medium
-from pytest_vbox.virtualbox.errors import VirtualBoxError
+from pytest_vbox.virtualbox.enums import CleanupMode
+from pytest_vbox.virtualbox.errors import ObjectNotFound, VirtualBoxError
 
 #: The group of the machines that the benchmarks make themselves; all in it go at the beginning and at the end.
 GROUP: Final = "/pytest-vbox-bench"
@@ -156,7 +157,15 @@ class Bench:
 
     def take_away(self, name: str) -> None:
         """Remove a machine by its name, if there is one, whatever it does."""
-        removal.remove(self.host.session, name, local=self.host.local)
+        # Not as the plugin does it, which deletes what lies in its own groups' folders only.
+        with suppress(ObjectNotFound):
+            machine = self.host.api.find_machine(name)
+            power_off(self.host.session, machine)
+            folder = Path(machine.settings_file_path).parent
+            media = [medium for medium in machine.unregister(CleanupMode.FULL) if _is_in_group(medium.location)]
+            machine.delete_config(media).wait(Deadline(60))
+            if _is_in_group(str(folder)):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def manage(self, *arguments: str) -> None:
         """Run VBoxManage.
@@ -194,7 +203,7 @@ class Bench:
         for base in self.host.api.hard_disks:
             for medium in reversed(list(_below(base))):
                 with suppress(VirtualBoxError):
-                    if f"{GROUP}/" in medium.location.replace("\\", "/"):
+                    if _is_in_group(medium.location):
                         medium.close()
 
 
@@ -318,6 +327,11 @@ def run_to_end(command: Sequence[str], folder: Path, environ: Mapping[str, str],
                 process.kill()
             raise
         return process.returncode, output
+
+
+def _is_in_group(path: str) -> bool:
+    """Whether a file or folder is one of the benchmarks' machines'."""
+    return f"{GROUP}/" in path.replace("\\", "/")
 
 
 def _below(medium: Medium) -> Iterator[Medium]:

@@ -20,7 +20,7 @@ from pytest_vbox.records import Journal
 from pytest_vbox.secret import Secret
 from pytest_vbox.settings import Settings, load
 from pytest_vbox.virtualbox import Credentials, WebSession, WsdlCache, connect
-from pytest_vbox.virtualbox.errors import LogonRefused, OpenToAnybody, ServiceUnavailable
+from pytest_vbox.virtualbox.errors import LogonRefused, NotTrusted, OpenToAnybody, ServiceUnavailable
 from pytest_vbox.virtualbox.websession import MOST_REPLACED
 
 _SERVICE: Final = Entry("service", "use of the private web service", "", kind=Kind.SERVICE)
@@ -190,8 +190,9 @@ def _log_on_somewhere(settings: Settings, endpoint: _Endpoint, password: Secret)
     for _ in range(MOST_REPLACED):
         try:
             return _log_on(settings, endpoint.now, password)
-        except LogonRefused:
-            # Its password is our own: it only refuses that when VirtualBox's server died behind it.
+        except (LogonRefused, NotTrusted):
+            # Its password is our own: it only refuses that when VirtualBox's server died behind it. And it has to
+            # end before somebody else can have its port.
             if endpoint.now.lease is None:
                 raise
             endpoint.replace()
@@ -209,9 +210,27 @@ def _log_on(settings: Settings, endpoint: service.Endpoint, password: Secret) ->
             cache=cache,
             ca=settings.ca,
             refuse_open=trust.has_to_refuse_strangers(settings, endpoint.url),
+            look=_believe if settings.insecure else _see_who_is_there,
         )
     except OpenToAnybody as error:
         raise trust.open_to_anybody(endpoint.url) from error
+
+
+def _believe(_: tuple[str, int], __: tuple[str, int]) -> None:
+    """Trust whoever is there, as the user says."""
+
+
+def _see_who_is_there(there: tuple[str, int], here: tuple[str, int]) -> None:
+    """See that it is no other user of this computer who would get the password.
+
+    At each connection: whoever was there first may have ended since, and his port be anybody's.
+
+    Raises:
+        NotTrusted: It is.
+    """
+    found = service.strangers(there, here) if trust.is_loopback_address(there[0]) else None
+    if found:
+        raise NotTrusted(trust.taken_by_others(*there, found))
 
 
 def _access(settings: Settings, password: Secret) -> dict[str, Any]:

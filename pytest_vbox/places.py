@@ -83,21 +83,22 @@ def _check(folder: Path, variable: str) -> None:
     for path in (folder, folder.parent):
         owner = path.lstat().st_uid
         if owner not in {own, _ROOT}:
-            raise UnsafeFolder(f"{path} belongs to {_user(owner)}, who could put anything there. {advice}")
+            raise UnsafeFolder(f"{path} belongs to {user_name(owner)}, who could put anything there. {advice}")
     real = folder.resolve()
     status, above = real.stat(), real.parent.stat()
     if status.st_uid != own:
         shown = f"{folder} leads to {real}, which" if real != folder else str(folder)
-        raise UnsafeFolder(f"{shown} belongs to {_user(status.st_uid)}, not to {_user(own)}. {advice}")
+        raise UnsafeFolder(f"{shown} belongs to {user_name(status.st_uid)}, not to {user_name(own)}. {advice}")
     if above.st_uid not in {own, _ROOT}:
-        raise UnsafeFolder(f"{real.parent} belongs to {_user(above.st_uid)}. {advice}")
+        raise UnsafeFolder(f"{real.parent} belongs to {user_name(above.st_uid)}. {advice}")
     if above.st_mode & stat.S_IWOTH and not above.st_mode & stat.S_ISVTX:
         raise UnsafeFolder(f"everybody may rename what is in {real.parent}. Try: chmod o-w {real.parent}")
     if status.st_mode & 0o077:
         folder.chmod(0o700)
 
 
-def _user(number: int) -> str:
+def user_name(number: int) -> str:
+    """A user of this computer, in words; not on Windows, where there are no such numbers."""
     import pwd
 
     try:

@@ -25,6 +25,7 @@ from pytest_vbox.printable import printable, short
 if TYPE_CHECKING:
     from pytest_vbox.guest import Connection
     from pytest_vbox.machines import VirtualBoxHost
+    from pytest_vbox.models import Image
     from pytest_vbox.virtualbox import Machine
 
 _NAME = click.argument("name")
@@ -156,7 +157,7 @@ def remove(
             known = {machine.id for machine in host.kept()}
             machines += [ours for ours in _all(host) if ours.machine.id in known]
         for ours in machines:
-            take_away(host.session, ours.machine.id, local=host.local)
+            take_away(host.session, ours.machine.id, ours.name, local=host.local)
             click.echo(f"removed {printable(ours.name)}")
         host.kept()  # forgets those that are gone
 
@@ -197,15 +198,47 @@ def _logged_in(host: VirtualBoxHost, ours: Ours) -> Connection:
         raise click.ClickException(printable(f"{ours.name} has no network adapter behind NAT, so no way for SSH"))
     image = host.catalogue.images.get(str(ours.owner.get("image", "")))
     password = image.password.get_secret_value() if image is not None and image.password is not None else None
-    key = ours.owner.get("key")
     login = guest.Login(
         user=str(ours.owner.get("user", "root")),
         password=password,
-        private_key=Path(str(key)) if key else None,
+        private_key=_key(host, ours, image),
         sudo_password=None,
         host_key=(image.host_key if image is not None else None) or ours.owner.get("host_key"),
     )
     return guest.connect((host.address, port), login, Deadline(60))
+
+
+def _key(host: VirtualBoxHost, ours: Ours, image: Image | None) -> Path | None:
+    """The key that a machine says logs in, if it is one that may be used.
+
+    Who has the machine's host writes what it says, and shall not choose among the user's own keys.
+    """
+    said = ours.owner.get("key")
+    if not isinstance(said, str) or not said:
+        return None
+    key = Path(said)
+    if key == (image.private_key if image is not None else None) or _is_own(host, ours, key):
+        return key
+    click.echo(
+        f"{ours.name}: it names the key {short(said)}, which is neither pytest-vbox's own nor the private_key of "
+        "its image, and is not used. If its image is described in another folder, name that with --root; if you "
+        "gave it as vbox_ssh_key, log in with ssh -i",
+        err=True,
+    )
+    return None
+
+
+def _is_own(host: VirtualBoxHost, ours: Ours, key: Path) -> bool:
+    """Whether a key lies where only pytest-vbox writes, or, of a machine that was kept, in its folder."""
+    from pytest_vbox import places
+    from pytest_vbox.machines.removal import is_machine_folder
+
+    if ".." in key.parts or "\0" in str(key):
+        return False
+    if any(folder in key.parents for folder in (host.context.state, places.cache_folder())):
+        return True
+    folder = Path(ours.machine.settings_file_path).parent if host.local else None
+    return folder == key.parent and is_machine_folder(str(folder), ours.name)
 
 
 def _age(since: str) -> str:

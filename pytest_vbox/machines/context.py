@@ -72,8 +72,11 @@ class Context:
         return image.cloud_init is not None and self.ssh_key is None and image.private_key is None
 
     def lasting_key(self, key: Path | None, machine: Machine) -> Path | None:
-        """The private key for a machine that outlives the run: one that we made is copied to its folder."""
-        if key is None or self.state not in key.parents:
+        """The private key for a machine that outlives the run: one that we made is copied to its folder.
+
+        On another computer, where no key is of our making, its folder would be any folder here.
+        """
+        if key is None or not self.local or self.state not in key.parents:
             return key
         return leave_copy(key, Path(machine.settings_file_path).parent)
 

@@ -2,11 +2,16 @@
 
 A golden machine is a registered machine that is never started again. What it is says its extra data, which is
 written last: without it, a machine in its group is half made, and belongs to the ledger of whoever is at it.
+
+Extra data can be written by whoever has the machine's host, and by all who use that VirtualBox. So none of it
+leads to a file, or to another machine, that is not the golden machine's own: `Golden.parse` sees to that, for all.
 """
 
 from __future__ import annotations
 
 import json
+import re
+import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +23,8 @@ from pytest_vbox.machines.plan import GOLDEN_GROUP, Plan
 GOLDEN_KEY: Final = "pytest-vbox/golden"
 #: The name of its snapshot.
 SNAPSHOT: Final = "ready"
+# The name of a key's file.
+_KEY_FILE: Final = re.compile("[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -61,15 +68,29 @@ class Golden:
     discarded: str = ""
 
     @classmethod
-    def parse(cls, text: str) -> Golden | None:
-        """What the extra data says; None if it is not ours, or of another version of pytest-vbox."""
+    def parse(cls, text: str, machine_id: str, keys: Path) -> Golden | None:
+        """What the extra data says; None if it is not ours, or of another version of pytest-vbox.
+
+        One whose key is elsewhere is told as discarded, and without the key.
+
+        Args:
+            text: The extra data.
+            machine_id: The UUID of the machine it was read from. Of another one, such as one that this was cloned
+                from, it says nothing.
+            keys: The folder that holds the keys of golden machines, see :func:`key_file`.
+        """
         try:
             document: dict[str, Any] = json.loads(text)
             path, state = document["base"]
             golden = cls(**{**document, "base": (str(path), str(state))})
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
-        return golden if golden._is_sound() else None
+        if not golden._is_sound() or golden.id != machine_id or not _is_uuid(machine_id):
+            return None
+        key = golden.private_key
+        if key is None or _is_key_file(key, keys):
+            return golden
+        return replace(golden, private_key=None, discarded=golden.discarded or f"its key is not in {keys}")
 
     def _is_sound(self) -> bool:
         """Whether each field is of the type it has to be of, so that nobody has to expect anything else."""
@@ -77,6 +98,23 @@ class Golden:
         kinds: dict[str, type | tuple[type, ...]] = {"sudo_asks": bool}
         kinds |= dict.fromkeys(("cold_seconds", "ssh_seconds"), (int, float))
         return all(isinstance(value, kinds.get(name, str)) for name, value in values.items())
+
+
+def key_file(keys: Path) -> Path:
+    """Where a new key of a golden machine goes, in the folder that is theirs; there is nothing there yet."""
+    return keys / uuid.uuid4().hex
+
+
+def _is_key_file(text: str, keys: Path) -> bool:
+    path = Path(text)
+    return path.parent == keys and _KEY_FILE.fullmatch(path.name) is not None
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False
 
 
 def is_stale(golden: Golden) -> bool:

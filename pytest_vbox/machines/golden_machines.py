@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
@@ -17,7 +16,7 @@ from pytest_vbox.deadline import Deadline
 from pytest_vbox.images import drop_orphan
 from pytest_vbox.machines import power, removal
 from pytest_vbox.machines.errors import BootError, MachineError
-from pytest_vbox.machines.golden import GOLDEN_KEY, SNAPSHOT, Golden, is_stale
+from pytest_vbox.machines.golden import GOLDEN_KEY, SNAPSHOT, Golden, is_stale, key_file
 from pytest_vbox.machines.golden_key import Platform
 from pytest_vbox.machines.machine import Machine
 from pytest_vbox.machines.plan import GOLDEN_GROUP
@@ -63,6 +62,7 @@ class GoldenMachines:
         self._session = session
         self._state = state
         self._folder = state / "golden"
+        self._keys = self._folder / "keys"
         self.platform = platform
         self._run = run
         self._local = local
@@ -139,9 +139,8 @@ class GoldenMachines:
 
     def new_key_file(self) -> Path:
         """Where the private key goes for a guest that is told of one by cloud-init; there is nothing there yet."""
-        folder = self._folder / "keys"
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return folder / uuid.uuid4().hex
+        self._keys.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return key_file(self._keys)
 
     def ready(
         self,
@@ -251,7 +250,7 @@ class GoldenMachines:
                 if self.in_use(golden):
                     return False
                 self.forget(golden)
-                removal.remove(self._session, golden.id, local=self._local)
+                removal.remove(self._session, golden.id, golden.name, local=self._local)
         except (Busy, ObjectInUse, InvalidObjectState):
             return False
         except ObjectNotFound:
@@ -290,7 +289,7 @@ class GoldenMachines:
     def _registered(self) -> Iterator[tuple[ApiMachine, Golden | None]]:
         for api in self._session.virtualbox.machines_by_groups([GOLDEN_GROUP]):
             with suppress(ObjectNotFound, AccessDenied, InvalidObjectReference):  # gone while we looked
-                yield api, Golden.parse(api.get_extra_data(GOLDEN_KEY))
+                yield api, Golden.parse(api.get_extra_data(GOLDEN_KEY), api.id, self._keys)
 
     def _write(self, api: ApiMachine, golden: Golden) -> None:
         with self._session.lock(api, LockType.WRITE, Deadline(power.PATIENCE)) as session:

@@ -123,16 +123,16 @@ class Maker:
 
         Args:
             machine_id: Its UUID in VirtualBox.
-            name: Its name there.
+            name: The name that it was given when it was made.
         """
         local = self._context.local
         try:
-            registered = removal.remove(self._session, machine_id, local=local)
+            registered = removal.remove(self._session, machine_id, name, local=local)
         except OperationTimeout:
             # Its process does not listen to VirtualBox any more, but it does to the operating system.
             if not local or not processes.end(machine_id):
                 raise
-            registered = removal.remove(self._session, machine_id, local=local)
+            registered = removal.remove(self._session, machine_id, name, local=local)
         if not registered:
             if local:
                 processes.end(machine_id)

@@ -18,6 +18,7 @@ GOLDEN_GROUP: Final = "/pytest-vbox/golden"
 OWNER_KEY: Final = "pytest-vbox/owner"
 _NAME_LENGTH: Final = 48
 _HOST_NAME: Final = 63
+_MACHINE_NAME: Final = re.compile(r"pytest-[A-Za-z0-9_-]+-[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,11 @@ def machine_name(wish: str) -> str:
         wish: The test's name, or what the user asked for; any text at all.
     """
     return f"pytest-{safe_name(wish) or 'machine'}-{uuid.uuid4().hex[:8]}"
+
+
+def is_machine_name(name: str) -> bool:
+    """Whether a name is one that :func:`machine_name` makes; nothing else is named so by chance."""
+    return _MACHINE_NAME.fullmatch(name) is not None
 
 
 def host_name(machine: str) -> str:

@@ -202,7 +202,7 @@ class Supply:
             self.gone(machine)
             return built
         # The same name, UUID and ports, for whoever has written them down.
-        removal.remove(self._session, plan.id, local=self._context.local)
+        removal.remove(self._session, plan.id, plan.name, local=self._context.local)
         if mode is Reset.LIVE and machine._origin is not None:
             # Nothing stood on its origin any more, so somebody may have taken that away.
             with suppress(ObjectNotFound):

@@ -10,6 +10,7 @@ from pytest_vbox.service.installation import (
     VirtualBoxUnusable,
     find_installation,
 )
+from pytest_vbox.service.listener import strangers
 
 __all__ = [
     "Endpoint",
@@ -19,5 +20,6 @@ __all__ = [
     "find",
     "find_installation",
     "renew",
+    "strangers",
     "tidy",
 ]

@@ -1,4 +1,4 @@
-"""HTTP whose answers have to be there as a whole after some time.
+"""HTTP whose answers have to be there as a whole after some time, from somebody who was looked at.
 
 A timeout of ``requests`` is one of silence: whoever sends a byte of a header now and then, or ``100 Continue``
 again and again, is waited for for ever.
@@ -9,7 +9,8 @@ from __future__ import annotations
 import http.client
 import io
 import socket
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
 
 import requests.adapters
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -19,6 +20,9 @@ from pytest_vbox.deadline import Deadline
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
+
+#: Looks at who is at the other end of a connection.
+Look = Callable[[tuple[str, int], tuple[str, int]], None]
 
 
 class _Timed(io.RawIOBase):
@@ -41,11 +45,13 @@ class _Timed(io.RawIOBase):
         super().close()
 
 
-def adapter(seconds: float) -> requests.adapters.HTTPAdapter:
+def adapter(seconds: float, look: Look = lambda _, __: None) -> requests.adapters.HTTPAdapter:
     """A transport for a ``requests`` session.
 
     Args:
         seconds: After which an answer, headers and all, has to be there.
+        look: Is told of each new connection without https, before anything is sent: address and port of the other
+            end, and of this one. What it raises ends the connection, and goes to whoever made the request.
     """
 
     class Response(http.client.HTTPResponse):
@@ -56,6 +62,12 @@ def adapter(seconds: float) -> requests.adapters.HTTPAdapter:
 
     class Plain(HTTPConnection):
         response_class = Response
+
+        def connect(self) -> None:
+            super().connect()
+            # Now, since who had looked before could have seen somebody else.
+            sock = cast("socket.socket", self.sock)
+            look(sock.getpeername()[:2], sock.getsockname()[:2])
 
     class Encrypted(HTTPSConnection):
         response_class = Response

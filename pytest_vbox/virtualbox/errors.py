@@ -64,6 +64,10 @@ class NeverArrived(ServiceUnavailable):
     """Nobody listens where the web service should be, so it cannot have heard of the call."""
 
 
+class NotTrusted(NeverArrived):
+    """Somebody else has the place of the web service, and was told nothing."""
+
+
 class LogonRefused(VirtualBoxError):
     """The web service answers but does not take this user and password."""
 

@@ -17,6 +17,7 @@ from pytest_vbox.deadline import Deadline
 from pytest_vbox.secret import Secret, forget_frames
 from pytest_vbox.virtualbox import compat
 from pytest_vbox.virtualbox.api import LOGON, Api
+from pytest_vbox.virtualbox.bounded import Look
 from pytest_vbox.virtualbox.enums import LockType, MachineState, SessionState, VBoxEventType
 from pytest_vbox.virtualbox.errors import (
     Aborted,
@@ -289,6 +290,7 @@ def connect(
     cache: WsdlCache | None = None,
     ca: Path | None = None,
     refuse_open: bool = False,
+    look: Look = lambda _, __: None,
 ) -> WebSession:
     """Log on to a VirtualBox web service.
 
@@ -298,14 +300,17 @@ def connect(
         cache: Where distilled descriptions are kept, or None for no cache.
         ca: A file with the certificate authority for ``https``, if it is not one the system knows.
         refuse_open: Refuse a service that lets anybody in.
+        look: Is told of each new connection without https, now and later on, before anything is sent: address and
+            port of the other end, and of this one. It raises `NotTrusted` to prevent that.
 
     Raises:
         ServiceUnavailable: Nothing answers there, or no VirtualBox.
+        NotTrusted: Said by `look`.
         OpenToAnybody: It does not ask who one is.
         LogonRefused: User or password are wrong.
         UnsupportedVersion: That VirtualBox is too old or too new.
     """
-    wire = Wire(url, ca=str(ca) if ca else None)
+    wire = Wire(url, ca=str(ca) if ca else None, look=look)
     try:
         first = Api(wire, resources.files(__package__).joinpath("bootstrap.wsdl").read_bytes())
         if refuse_open:

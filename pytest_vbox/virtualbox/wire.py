@@ -17,7 +17,7 @@ import requests
 import urllib3.exceptions
 
 from pytest_vbox.printable import harmless
-from pytest_vbox.virtualbox.bounded import adapter
+from pytest_vbox.virtualbox.bounded import Look, adapter
 from pytest_vbox.virtualbox.errors import NeverArrived, ServiceUnavailable
 
 #: Seconds after which a call that got no answer at all is given up. Long operations do not come near it:
@@ -43,10 +43,12 @@ class Wire:
     Args:
         url: The service's address.
         ca: A file with the certificate authority for ``https``, if it is not one the system knows.
+        look: Is told of each new connection without https, before anything is sent; see :func:`adapter`.
     """
 
-    def __init__(self, url: str, *, ca: str | None = None) -> None:
+    def __init__(self, url: str, *, ca: str | None = None, look: Look = lambda _, __: None) -> None:
         self.move(url)
+        self._look = look
         self._ca = ca
         self._local = threading.local()
         self._sessions: list[tuple[threading.Thread, requests.Session]] = []
@@ -72,7 +74,7 @@ class Wire:
             # What is compressed could become any number of bytes.
             session.headers["Accept-Encoding"] = "identity"
             for scheme in ("http://", "https://"):
-                session.mount(scheme, adapter(ANSWER_TIMEOUT))
+                session.mount(scheme, adapter(ANSWER_TIMEOUT, self._look))
             self._local.session = session
             with self._lock:
                 self._close_those_of_ended_threads()

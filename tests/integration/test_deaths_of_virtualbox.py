@@ -165,7 +165,8 @@ def test_a_machine_whose_name_only_looks_like_ours_stays(stage: Stage) -> None:
         stage.host.clean_up_abandoned()
         assert api.find_machine("pytest-tiny-0123abcd").name == "pytest-tiny-0123abcd"
     finally:
-        remove(stage.host.session, api.find_machine("pytest-tiny-0123abcd").id, local=True)
+        machine_id = api.find_machine("pytest-tiny-0123abcd").id
+        remove(stage.host.session, machine_id, "pytest-tiny-0123abcd", local=True)
 
 
 @pytest.mark.soak  # as long as VirtualBox may take to unlock a machine, twice

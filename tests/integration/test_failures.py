@@ -173,7 +173,7 @@ def test_removing_twice_and_removing_a_machine_that_somebody_else_removed_do_no_
     vbox_host: VirtualBoxHost,
 ) -> None:
     machine = vbox_host.machine("tiny", "tiny", start=False)
-    assert removal.remove(vbox_host.session, machine.id, local=True)
+    assert removal.remove(vbox_host.session, machine.id, machine.name, local=True)
     vbox_host.remove(machine)
     vbox_host.remove(machine)
     assert machine.name not in names_of_ours(vbox_host)

@@ -101,7 +101,7 @@ def test_a_machine_of_a_failed_test_can_be_kept_and_the_summary_says_how_to_ente
     kept = [name for name in names_of_ours(vbox_host) if "test_kept" in name]
     assert len(kept) == 1
     assert not [name for name in names_of_ours(vbox_host) if "test_gone" in name]
-    remove(vbox_host.session, vbox_host.api.find_machine(kept[0]).id, local=True)
+    remove(vbox_host.session, vbox_host.api.find_machine(kept[0]).id, kept[0], local=True)
 
 
 @contextmanager

@@ -399,7 +399,7 @@ def test_a_machine_that_is_entered_later_has_to_show_the_host_key_it_showed_befo
         assert "told" not in result.stdout.str()
         assert "host key" in result.stderr.str()
     finally:
-        remove(vbox_host.session, machine.api.id, local=True)
+        remove(vbox_host.session, machine.api.id, machine.name, local=True)
 
 
 # Names

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from pytest_vbox import hosts, places, trust
+from pytest_vbox import service as services
+from pytest_vbox.service import Endpoint
+from pytest_vbox.service.record import Lease
 from pytest_vbox.settings import Settings, SettingsError
-from pytest_vbox.virtualbox.errors import LogonRefused
-from unit.kit.service import FakeService, Silence
+from pytest_vbox.virtualbox.errors import LogonRefused, NotTrusted, ServiceUnavailable
+from unit.kit.service import FakeService, Silence, UnknownObject
 
 
 @pytest.fixture(autouse=True)
@@ -153,3 +161,90 @@ def test_what_is_not_secure_is_told(settings: Settings, words: list[str]) -> Non
     risks = list(trust.risks(settings))
     assert len(risks) == len(words)
     assert all(word in risk for word, risk in zip(words, risks, strict=True))
+
+
+# Who listens on this computer
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """The ports that another user of this computer has."""
+    ports: set[int] = set()
+    monkeypatch.setattr(services, "strangers", lambda there, _: frozenset({4711} if there[1] in ports else ()))
+    return ports
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
+def test_what_another_user_of_this_computer_listens_on_is_told_nothing(
+    service: FakeService, taken: set[int], name: str
+) -> None:
+    taken.add(service.port)
+    url = f"http://{name}:{service.port}"
+    with pytest.raises(NotTrusted, match=rf"port {service.port} of .* belongs to the user 4711") as caught:
+        hosts.connect_host(Settings(url=url, user="me", password="hush"), clean_up=False)
+    assert service.calls == []
+    assert "--vbox-insecure" in str(caught.value)
+    assert isinstance(caught.value, ServiceUnavailable)
+
+
+def test_what_another_user_listens_on_is_used_where_the_user_says_so(
+    service: FakeService, taken: set[int]
+) -> None:
+    taken.add(service.port)
+    with hosts.connect_host(Settings(url=service.url, insecure=True), clean_up=False):
+        pass
+    assert len(service.called("IWebsessionManager_logon")) == 1
+
+
+def test_whoever_takes_the_port_in_the_middle_of_a_run_does_not_get_the_password(
+    service: FakeService, taken: set[int]
+) -> None:
+    with hosts.connect_host(Settings(url=service.url, user="me", password="hush"), clean_up=False) as host:
+        service.calls.clear()
+        # The service ends, and its connections with it. Who listens there next says that the web session is over.
+        taken.add(service.port)
+        host.session.api.wire.close()
+        service.answer("IVirtualBox_getAPIVersion", UnknownObject())
+        for ask in (host.session.refresh, lambda: host.api.home_folder):
+            with pytest.raises(NotTrusted, match="belongs to the user 4711"):
+                ask()
+        assert service.calls == []
+        taken.clear()
+        service.answer("IVirtualBox_getAPIVersion", "7_2")
+    assert service.called("IWebsessionManager_logon") == []
+
+
+def test_a_private_service_whose_port_somebody_else_took_is_replaced(
+    service: FakeService,
+    service_of: Callable[[str], FakeService],
+    taken: set[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, second = service, service_of("7.1")
+    found = [first, second]
+
+    def find(*_: object, **__: object) -> Endpoint:
+        return Endpoint(found.pop(0).url, "me", "hush", cast("Lease", SimpleNamespace(release=lambda: None)))
+
+    monkeypatch.setattr(services, "find", find)
+    monkeypatch.setattr(services, "renew", find)
+    taken.add(first.port)
+    with hosts.connect_host(Settings(), clean_up=False) as host:
+        assert host.url == second.url
+    assert first.calls == []
+
+
+def test_with_a_certificate_it_does_not_matter_whose_the_port_is(unused_port: int, taken: set[int]) -> None:
+    with socket.create_server(("127.0.0.1", unused_port)) as server:
+        server.settimeout(10)
+        taken.add(unused_port)
+
+        def hang_up() -> None:
+            server.accept()[0].close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        with pytest.raises(ServiceUnavailable) as caught:
+            hosts.connect_host(Settings(url=f"https://127.0.0.1:{unused_port}"), clean_up=False)
+        thread.join()
+    assert not isinstance(caught.value, NotTrusted)

@@ -11,6 +11,8 @@ from pytest_vbox.machines.golden import Golden, is_stale
 from pytest_vbox.ownership import ProcessId
 from pytest_vbox.service.record import Record
 
+_ID = "0b5ecc3e-6a40-4a0c-a5a9-3ad2a25cbb0b"
+
 WORDS = [
     *(b'"%s": ' % word for word in (b"url", b"user", b"password", b"keeper", b"service", b"pid", b"started")),
     *(b'"%s": ' % word for word in (b"base", b"id", b"name", b"made", b"discarded", b"cold_seconds", b"tool")),
@@ -33,7 +35,7 @@ def seeds() -> Iterator[bytes]:
     here = ProcessId.mine()
     yield json.dumps(asdict(Record("http://127.0.0.1:18083", "me", "hush", here, here))).encode()
     golden = Golden(
-        "i", "n", "k", "s", "image", "small", "7.2", ("/a.vdi", "1 2 3"), "ssh-ed25519 AAAA", made="2026"
+        _ID, "n", "k", "s", "image", "small", "7.2", ("/a.vdi", "1 2 3"), "ssh-ed25519 AAAA", made="2026"
     )
     yield json.dumps(asdict(golden)).encode()
     owner = {
@@ -55,10 +57,12 @@ def run(data: bytes, folder: Path) -> None:
         for process in (record.keeper, record.service):
             process.find()
     text = data.decode(errors="replace")
-    golden = Golden.parse(text)
+    keys = folder / "keys"
+    golden = Golden.parse(text, _ID, keys)
     if golden is not None:
         is_stale(golden)
-        assert Golden.parse(json.dumps(asdict(golden))) == golden
+        assert Golden.parse(json.dumps(asdict(golden)), _ID, keys) == golden
+        assert golden.id == _ID
         for name, kind in (("id", str), ("name", str), ("key", str), ("made", str), ("cold_seconds", float | int)):
             assert isinstance(getattr(golden, name), kind), name
-        assert golden.private_key is None or isinstance(golden.private_key, str)
+        assert golden.private_key is None or Path(golden.private_key).parent == keys

@@ -19,7 +19,7 @@ from unit.kit.models import machine_model, plan
 from unit.kit.service import FakeService, HangUp, Refusal
 from unit.kit.tracebacks import shown
 
-from .workshop import workshop
+from .workshop import NAME, workshop
 
 EVERYTHING: dict[str, Any] = {
     "memory": 768,
@@ -91,7 +91,11 @@ def test_every_version_takes_everything(service_of: Callable[[str], FakeService]
     assert (third["AdapterType"], third["Enabled"]) == ("Virtio", True)
     assert "Enabled" not in objects["adapter-1"]
     assert objects["controller"] == {"ControllerType": "LsiLogic", "PortCount": 1, "UseHostIOCache": True}
-    assert objects["serial"] == {"Path": "/vms/one/serial.log", "HostMode": "RawFile", "Enabled": True}
+    assert objects["serial"] == {
+        "Path": f"/vms/pytest-vbox/{NAME}/serial.log",
+        "HostMode": "RawFile",
+        "Enabled": True,
+    }
     (rule,) = service.called("INATEngine_addRedirect")
     assert (rule["_this"], rule["hostPort"], rule["guestPort"], rule["proto"]) == ("nat-0", 20022, 22, "TCP")
     extra = {call["key"]: call["value"] for call in service.called("IMachine_setExtraData")}

@@ -27,7 +27,7 @@ from pytest_vbox.virtualbox import Medium, WebSession
 from pytest_vbox.virtualbox.errors import Failed, VirtualBoxError
 from unit.kit.service import Arguments, FakeService, Refusal
 
-from .workshop import workshop
+from .workshop import NAME, workshop
 
 IMAGE = "images:\n  tiny: {disk: tiny.vdi, user: root, private_key: key}\n"
 
@@ -35,8 +35,8 @@ IMAGE = "images:\n  tiny: {disk: tiny.vdi, user: root, private_key: key}\n"
 @pytest.fixture
 def service(service: FakeService, tmp_path: Path) -> FakeService:
     """A VirtualBox in which machines can be made from the base ``tiny.vdi``."""
-    workshop(service, str(tmp_path / "vms" / "one"))
-    service.answer("IVirtualBox_composeMachineFilename", str(tmp_path / "vms" / "one" / "one.vbox"))
+    workshop(service, str(tmp_path / "pytest-vbox" / NAME))
+    service.answer("IVirtualBox_composeMachineFilename", str(tmp_path / "pytest-vbox" / NAME / f"{NAME}.vbox"))
     return service
 
 
@@ -116,7 +116,7 @@ def test_a_removed_machine_is_struck_and_removing_twice_does_no_harm(
 def test_a_machine_that_could_not_be_made_leaves_nothing(
     service: FakeService, host: VirtualBoxHost, state: Path, tmp_path: Path, operation: str
 ) -> None:
-    (tmp_path / "vms" / "one").mkdir(parents=True)
+    (tmp_path / "pytest-vbox" / NAME).mkdir(parents=True)
     service.answer(operation, Refusal(0x80004005, "no"))
     with pytest.raises(Failed):
         host.machine(start=False)
@@ -217,9 +217,9 @@ def test_machines_of_dead_processes_are_removed_from_their_own_virtualbox(
 def test_of_a_machine_that_was_never_registered_the_folder_goes(
     host: VirtualBoxHost, state: Path, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "vms" / "one"
+    folder = tmp_path / "pytest-vbox" / NAME
     folder.mkdir(parents=True)
-    _leave(state, Entry("id-1", "one", host.identity))
+    _leave(state, Entry("id-1", NAME, host.identity))
     assert host.clean_up_abandoned() == []
     assert not folder.exists()
     assert _written(state) == []
@@ -252,9 +252,9 @@ def test_a_machine_that_no_ledger_lists_but_that_says_so_itself_is_removed(
     service: FakeService, host: VirtualBoxHost, state: Path
 ) -> None:
     _signed(service, run="run-0", process=_dead(), test="test_a.py::test_one")
-    assert host.clean_up_abandoned() == ["one"]
+    assert host.clean_up_abandoned() == [NAME]
     (line,) = take_unseen(state)
-    assert "removed the unlisted machine one of test_a.py::test_one" in line
+    assert f"removed the unlisted machine {NAME} of test_a.py::test_one" in line
     assert take_unseen(state) == []
 
 

@@ -16,7 +16,7 @@ from pytest_vbox.models import Catalogue
 from pytest_vbox.virtualbox import Machine
 from unit.kit.service import FakeService
 
-from .workshop import workshop
+from .workshop import NAME, workshop
 
 SEED = Seed("m: 1\n", "#cloud-config\n{}\n")
 
@@ -24,8 +24,8 @@ SEED = Seed("m: 1\n", "#cloud-config\n{}\n")
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """The machine's folder."""
-    folder = tmp_path / "one"
-    folder.mkdir()
+    folder = tmp_path / "pytest-vbox" / NAME
+    folder.mkdir(parents=True)
     return folder
 
 
@@ -36,7 +36,7 @@ def service(service: FakeService, folder: Path) -> FakeService:
     service.answer("IVirtualBox_findMachine", "m")
     service.answer("IVirtualBox_openMedium", service.add("disc"))
     service.answer("IMedium_close", None)
-    service.objects["mutable"].update(Name="one", StorageControllers=[], MediumAttachments=[])
+    service.objects["mutable"].update(Name=NAME, StorageControllers=[], MediumAttachments=[])
     return service
 
 
@@ -98,7 +98,7 @@ def test_then_a_sata_controller_gets_one_more_port(service: FakeService) -> None
 def test_a_machine_without_any_place_is_told_of(service: FakeService) -> None:
     give(service, "IDE", "IDE", 2, *FULL_IDE)
     give(service, "SATA", "SATA", 30, *[(port, 0) for port in range(30)])
-    with pytest.raises(MachineError, match=r"one: every place .* is taken.*Leave a port"):
+    with pytest.raises(MachineError, match=rf"{NAME}: every place .* is taken.*Leave a port"):
         place(service)
 
 
@@ -110,14 +110,14 @@ def test_a_folder_that_cannot_be_written_is_told_of(service: FakeService, folder
 
 def test_removing_the_machine_makes_virtualbox_forget_the_disc(service: FakeService, folder: Path) -> None:
     (folder / "cloud-init.iso").touch()
-    remove(service.session, "id-1", local=True)
+    remove(service.session, "id-1", NAME, local=True)
     assert service.called("IMedium_close") == [{"_this": "disc"}]
     assert service.names.index("IMachine_unregister") < service.names.index("IMedium_close")
     assert not folder.exists()
 
 
 def test_a_machine_without_a_seed_has_none_to_forget(service: FakeService) -> None:
-    remove(service.session, "id-1", local=True)
+    remove(service.session, "id-1", NAME, local=True)
     assert not service.called("IVirtualBox_openMedium")
 
 
@@ -179,3 +179,16 @@ def test_a_kept_machine_keeps_the_key(service: FakeService, tmp_path: Path, fold
     assert lasting == folder / "id_ed25519"
     assert (lasting.read_text(), lasting.stat().st_mode & 0o777) == (text, 0o600)
     assert context.lasting_key(images["c"].private_key, machine) == tmp_path / "mine"
+
+
+def test_the_host_of_another_computers_virtualbox_names_no_folder_that_a_key_is_copied_to(
+    service: FakeService, tmp_path: Path
+) -> None:
+    ssh = tmp_path / ".ssh"
+    ssh.mkdir()
+    (ssh / "id_ed25519").write_text("precious")
+    service.objects["m"]["SettingsFilePath"] = f"{ssh}/x.vbox"
+    context = context_of(service, tmp_path / "state", local=False)
+    key = tmp_path / "state" / "keys" / "mine"
+    assert context.lasting_key(key, Machine(service.api, "m")) == key
+    assert (ssh / "id_ed25519").read_text() == "precious"

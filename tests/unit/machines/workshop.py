@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from unit.kit.service import Arguments, FakeService, Refusal
 
+#: The name of the machine that a workshop makes, as `machine_name` would make it.
+NAME = "pytest-one-0123abcd"
 
-def workshop(service: FakeService, folder: str = "/vms/one") -> FakeService:
+
+def workshop(service: FakeService, folder: str = f"/vms/pytest-vbox/{NAME}") -> FakeService:
     """Let a service make the machine ``m``, each part of it an object, and take it away again."""
     parts = {
         "BIOSSettings": service.add("firmware"),
@@ -16,8 +19,8 @@ def workshop(service: FakeService, folder: str = "/vms/one") -> FakeService:
     service.add(
         "m",
         Id="id-1",
-        Name="one",
-        SettingsFilePath=f"{folder}/one.vbox",
+        Name=NAME,
+        SettingsFilePath=f"{folder}/{NAME}.vbox",
         MediumAttachments=[],
         SnapshotFolder=f"{folder}/Snapshots",
         State="PoweredOff",

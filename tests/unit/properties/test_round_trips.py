@@ -39,11 +39,13 @@ _part = st.builds(
     st.lists(_slot, max_size=3).map(tuple),
     st.lists(_ticket, max_size=3).map(tuple),
 )
+_KEYS = Path("/home/me/.local/state/pytest-vbox/golden/keys")
 _golden = st.builds(
     Golden,
-    **dict.fromkeys(("id", "name", "key", "subject", "image", "profile", "virtualbox", "host_key"), _text),
+    id=st.uuids().map(str),
+    **dict.fromkeys(("name", "key", "subject", "image", "profile", "virtualbox", "host_key"), _text),
     base=st.tuples(_text, _text),
-    private_key=st.none() | _text,
+    private_key=st.none() | st.uuids().map(lambda key: str(_KEYS / key.hex)),
     sudo_asks=st.booleans(),
     tool=_text,
     cold_seconds=_seconds,
@@ -79,7 +81,7 @@ def test_a_count_is_read_as_it_was_written(parts: Mapping[str, Part]) -> None:
 
 @given(golden=_golden)
 def test_a_golden_machine_is_read_as_it_was_written(golden: Golden) -> None:
-    assert Golden.parse(json.dumps(asdict(golden))) == golden
+    assert Golden.parse(json.dumps(asdict(golden)), golden.id, _KEYS) == golden
 
 
 @given(golden=_golden, data=st.data())
@@ -88,7 +90,7 @@ def test_a_golden_machine_with_a_field_of_another_type_is_none(golden: Golden, d
     key = data.draw(st.sampled_from(sorted(document)))
     assume(key not in {"private_key", "base"})
     document[key] = data.draw(st.sampled_from([None, [], {}, {"a": 1}]))
-    assert Golden.parse(json.dumps(document)) is None
+    assert Golden.parse(json.dumps(document), golden.id, _KEYS) is None
 
 
 def test_a_golden_machine_of_a_disk_that_no_path_leads_to_is_stale() -> None:
