@@ -49,6 +49,8 @@ class OwnRig:
         #: The rig is looked for where it was started, whatever the tests set since.
         self._outside = dict(os.environ)
         self.environ: dict[str, str] = {}
+        #: The calls of each life that was led there; see `lives.Stage.steps`.
+        self.steps: dict[tuple[str, bool], list[tuple[str, int]]] = {}
         #: Where those who use it keep their state, if not where everybody does.
         self.state: Path | None = None
 

@@ -19,11 +19,19 @@ from pytest_vbox import places
 pytestmark = rig_only
 #: How many steps of each life the quick tests try.
 _QUICK = {"cold": 8, "seeded": 3, "boot": 3, "fork": 8, "reset": 5, "park": 5}
-_LIVES = [
-    pytest.param(life, most, id=f"{life}-{'some' if most else 'all'}", marks=[] if most else [pytest.mark.soak])
-    for life, quick in _QUICK.items()
-    for most in (quick, None)
-]
+
+
+def _lives(at_most: int = 10) -> list[object]:
+    """Each life, with how many of its steps the quick tests try."""
+    return [
+        pytest.param(
+            life, most, id=f"{life}-{'some' if most else 'all'}", marks=[] if most else [pytest.mark.soak]
+        )
+        for life, quick in _QUICK.items()
+        for most in (min(quick, at_most), None)
+    ]
+
+
 _PATIENCE = 100.0
 #: Of all steps, as many have to be met at the least: what goes on in the background does not make the same calls
 #: each time.
@@ -58,7 +66,7 @@ def _check(stage: Stage, life: Life, what: str) -> list[str]:
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize(("life", "most"), _LIVES)
+@pytest.mark.parametrize(("life", "most"), _lives())
 def test_a_run_killed_at_any_call_leaves_nothing(
     life: str, most: int | None, stage: Stage, record_property: Record
 ) -> None:
@@ -103,7 +111,7 @@ def test_a_run_killed_while_it_holds_a_lock_leaves_nothing(
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize(("life", "most"), _LIVES)
+@pytest.mark.parametrize(("life", "most"), _lives(2))
 def test_a_reaper_killed_at_any_call_is_replaced_and_nothing_is_left(
     life: str, most: int | None, stage: Stage, record_property: Record
 ) -> None:
@@ -126,7 +134,7 @@ def test_a_reaper_killed_at_any_call_is_replaced_and_nothing_is_left(
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize(("life", "most"), _LIVES)
+@pytest.mark.parametrize(("life", "most"), _lives(2))
 def test_a_run_killed_with_its_reaper_at_any_call_is_cleaned_up_after_by_the_next_run(
     life: str, most: int | None, stage: Stage, record_property: Record
 ) -> None:
@@ -150,7 +158,7 @@ def test_a_run_killed_with_its_reaper_at_any_call_is_cleaned_up_after_by_the_nex
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize(("life", "most"), _LIVES)
+@pytest.mark.parametrize(("life", "most"), _lives(2))
 def test_a_worker_killed_at_any_call_is_cleaned_up_after_while_its_run_goes_on(
     life: str, most: int | None, stage: Stage, record_property: Record
 ) -> None:
@@ -221,7 +229,7 @@ def test_a_run_killed_while_it_makes_a_golden_machine_leaves_no_key_of_its_guest
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize(("life", "most"), _LIVES)
+@pytest.mark.parametrize(("life", "most"), _lives())
 def test_any_call_that_fails_once_is_an_error_of_ours_or_none_and_leaves_nothing(
     life: str, most: int | None, stage: Stage, record_property: Record
 ) -> None:
@@ -288,7 +296,7 @@ def test_an_unlock_that_never_arrives_leaves_no_machine_locked(stage: Stage) -> 
 # Not among the quick ones: over it, VirtualBox's own server may crash.
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize(("life", "most"), _LIVES)
+@pytest.mark.parametrize(("life", "most"), _lives())
 def test_a_web_session_that_ends_at_any_call_is_renewed_or_an_error_of_ours_and_leaves_nothing(
     life: str, most: int | None, stage: Stage, record_property: Record
 ) -> None:

@@ -68,7 +68,17 @@ def test_removing_one_deletes_its_key(service: FakeService, machines: GoldenMach
 
 @pytest.mark.parametrize(
     "other",
-    ["../../../precious", "/", "", ".", "..", "0b5ecc3e-6a40-4a0c-a5a9-3ad2a25cbb0c", ID.upper(), f"{{{ID}}}", f"{ID}\n"],
+    [
+        "../../../precious",
+        "/",
+        "",
+        ".",
+        "..",
+        "0b5ecc3e-6a40-4a0c-a5a9-3ad2a25cbb0c",
+        ID.upper(),
+        f"{{{ID}}}",
+        f"{ID}\n",
+    ],
 )
 def test_extra_data_of_another_machine_counts_for_nothing(
     service: FakeService, machines: GoldenMachines, other: str
