@@ -20,10 +20,11 @@ from typing import IO, Any, Final, cast
 
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.ownership import background, meeting
-from pytest_vbox.ownership.ledger import remove_ended_run, run_folder
+from pytest_vbox.ownership.ledger import run_folder
 from pytest_vbox.ownership.lockfiles import Busy
 from pytest_vbox.ownership.locks import held
 from pytest_vbox.ownership.reports import log_file
+from pytest_vbox.ownership.runs import remove_ended_run
 
 #: What a reaper says when it listens, and when it has taken somebody in.
 READY: Final = b"ready\n"

@@ -19,7 +19,8 @@ from filelock import FileLock, Timeout
 
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.ownership import meeting
-from pytest_vbox.ownership.ledger import run_folder, write_synced
+from pytest_vbox.ownership.disk import write_synced
+from pytest_vbox.ownership.ledger import run_folder
 from pytest_vbox.ownership.locks import held
 from pytest_vbox.ownership.reaper import READY, address_file
 
