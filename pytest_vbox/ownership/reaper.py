@@ -126,9 +126,17 @@ class Reaper:
 
     def _miss(self, connection: socket.socket, ledger: Path) -> None:
         """Wait until the reaper dies, and see that there is another one: this process may be the next to die."""
-        with connection, selectors.DefaultSelector() as selector:
-            selector.register(connection, selectors.EVENT_READ)
-            selector.select()
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(connection, selectors.EVENT_READ)
+                selector.select()
+        except OSError:
+            # No handle to wait with: the reaper watches all the same, and is missed when the next thing is made.
+            with self._mutex:
+                if self._connection is connection:
+                    self._watched = False
+                    return
+        connection.close()
         with self._mutex:
             if self._connection is not connection or self._replaced >= _MOST_REPLACED:
                 return
@@ -154,7 +162,6 @@ class Reaper:
         return None
 
     def _start(self) -> None:
-        meeting.remove(run_folder(self._state, self._run))
         with log_file(self._state).open("ab") as log:
             try:
                 process = background.start(
