@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from pytest_vbox.ownership.lockfiles import Busy
 from pytest_vbox.ownership.reaping import serve
 from pytest_vbox.ownership.reports import report
 
-# Seconds between attempts while VirtualBox's service does not answer: it may be starting again.
+# Seconds between attempts while VirtualBox's service does not answer: it may be starting again; or while somebody
+# else cleans up: he may have looked before the process died.
 _PAUSES: Final = (1.0, 5.0, 15.0)
 
 
@@ -36,7 +38,7 @@ def clean_up(state: Path, run: str, ledger: Path, pid: int, access: Mapping[str,
         try:
             clean_up_as(access, ledger)
         # The second is what a service says that is started right after VirtualBox's server died.
-        except (ServiceUnavailable, VirtualBoxUnusable) as error:
+        except (ServiceUnavailable, VirtualBoxUnusable, Busy) as error:
             if pause is None:
                 report(state, run, [f"process {pid} died: {error}; the next run cleans up"])
                 return

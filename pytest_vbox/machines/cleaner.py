@@ -6,6 +6,7 @@ Either alone is enough. Nothing else is touched: a machine that only has a name 
 from __future__ import annotations
 
 import html
+import json
 import logging
 import re
 import shutil
@@ -19,7 +20,7 @@ from pytest_vbox.deadline import Deadline
 from pytest_vbox.images import VirtualBoxConverter
 from pytest_vbox.machines.build import owner_in
 from pytest_vbox.machines.context import Context
-from pytest_vbox.machines.golden_machines import GoldenMachines
+from pytest_vbox.machines.golden import GOLDEN_KEY
 from pytest_vbox.machines.maker import Maker
 from pytest_vbox.machines.plan import GOLDEN_GROUP, GROUP, OWNER_KEY
 from pytest_vbox.machines.run_key import remove_abandoned_keys
@@ -34,6 +35,7 @@ from pytest_vbox.ownership import (
     Register,
     abandoned,
     held,
+    listing,
     remove_ended_runs,
     report,
     sweep_locks,
@@ -62,7 +64,6 @@ class Cleaner:
         context: Where machines live.
         identity: Which VirtualBox that is.
         maker: Takes machines away.
-        golden: The golden machines, which stay.
         retire: Is given what a dead process used and this room knows nothing of.
     """
 
@@ -71,15 +72,14 @@ class Cleaner:
         context: Context,
         identity: str,
         maker: Maker,
-        golden: GoldenMachines,
         retire: Callable[[Entry], None] = lambda _: None,
     ) -> None:
         self._context = context
         self._identity = identity
         self._maker = maker
-        self._golden = golden
         self._retire = retire
         self._kept = KeptMachines(context.state)
+        self._told: set[Path] = set()
 
     def clean(self, dying: Path | None = None) -> list[str]:
         """Remove what processes that died have left. Returns the names of the machines.
@@ -90,6 +90,8 @@ class Cleaner:
             dying: The ledger of a process that is just dying, and is waited for.
 
         Raises:
+            Busy: Another process was cleaning up, and may have looked before the dying one died. (Without a dying
+                one it is no error: the other process sees to it.)
             ServiceUnavailable: VirtualBox went away meanwhile.
         """
         state = self._context.state
@@ -110,15 +112,22 @@ class Cleaner:
                 Register.at(state).tidy()
                 self.kept()
         except Busy:
+            if dying is not None:
+                raise
             logger.info("another process is cleaning up")
         return removed
 
     def _after(self, ledger: Abandoned) -> Iterator[str]:
         """What one ledger lists."""
+        if ledger.unreadable:
+            self._leave(ledger)
+            return
         died = f"process {ledger.pid} died"
         lines, removed = [], []
-        # It may have ended already, or be of another VirtualBox. If not, this one keeps what was half made in it.
-        self._context.session.end_other(ledger.session, ledger.session_objects)
+        hosts = {entry.host for entry in ledger.entries if entry.host}
+        if self._identity in hosts or not hosts:
+            # It may have ended already. If not, VirtualBox keeps what was half made in it.
+            self._context.session.end_other(ledger.session, ledger.session_objects)
         for entry in [entry for entry in ledger.entries if entry.host in {"", self._identity}]:
             try:
                 if self._take(entry):
@@ -136,6 +145,12 @@ class Cleaner:
         report(self._context.state, ledger.run, lines)
         yield from removed
 
+    def _leave(self, ledger: Abandoned) -> None:
+        """Leave a ledger to whoever can read it, and say so once."""
+        if ledger.path not in self._told:
+            self._told.add(ledger.path)
+            logger.warning("left %s alone, of a process that died: %s", ledger.path, ledger.unreadable)
+
     def _take(self, entry: Entry) -> bool:
         if entry.kind is Kind.MACHINE:
             if self._stays(entry.id):
@@ -144,7 +159,7 @@ class Cleaner:
         if entry.kind is Kind.DISK:
             return self._take_disk(Path(entry.id))
         if entry.kind is Kind.FILE:
-            if any(golden.private_key == entry.id for golden in self._golden.all()):
+            if any(json.dumps(entry.id) in said for said in self._golden().values()):
                 return False  # of a golden machine that was finished in the last moment
             return _is_ours(Path(entry.id), self._context.state) and _delete(Path(entry.id))
         self._retire(entry)
@@ -164,7 +179,20 @@ class Cleaner:
 
     def _stays(self, machine_id: str) -> bool:
         """Whether a machine was kept, or made a golden one, in the last moment."""
-        return machine_id in self._kept.ids() or any(golden.id == machine_id for golden in self._golden.all())
+        return machine_id in self._kept.ids() or machine_id in self._golden()
+
+    def _golden(self) -> dict[str, str]:
+        """What golden machines say of themselves, by their UUID.
+
+        Nobody has to understand it: forks may stand on a golden machine that another version made.
+        """
+        found = {}
+        for machine in self._context.session.virtualbox.machines_by_groups([GOLDEN_GROUP]):
+            with suppress(AccessDenied, InvalidObjectReference, ObjectNotFound):  # gone while we looked
+                said = machine.get_extra_data(GOLDEN_KEY)
+                if said:
+                    found[machine.id] = said
+        return found
 
     def _unlisted(self, listed: Collection[str]) -> Iterator[str]:
         """Machines of processes that died, which no ledger lists, as far as they say so themselves."""
@@ -215,9 +243,7 @@ class Cleaner:
         virtualbox = self._context.session.virtualbox
         for group in (GROUP, GOLDEN_GROUP):
             folder = Path(virtualbox.compose_machine_filename("x", group)).parent.parent
-            for file in folder.glob("*/*.vbox"):
-                if file.stem != file.parent.name:
-                    continue
+            for file in (place / f"{place.name}.vbox" for place in listing(folder)):
                 with suppress(OSError, VirtualBoxError):
                     text = file.read_text(encoding="utf-8", errors="replace")
                     identity, said = _MACHINE_ID.search(text), _OWNER.search(text)

@@ -116,7 +116,7 @@ class VirtualBoxHost:
             journal=self.journal,
         )
         self._maker = Maker(self.context, self._identity, self._ledger, self.golden)
-        self._cleaner = Cleaner(self.context, self._identity, self._maker, self.golden, retire)
+        self._cleaner = Cleaner(self.context, self._identity, self._maker, retire)
         self._provision = Provisioned(
             session.virtualbox,
             self._maker.bases,
@@ -300,6 +300,10 @@ class VirtualBoxHost:
 
         Args:
             dying: The ledger of a process that is just dying, and is waited for.
+
+        Raises:
+            Busy: Another process was cleaning up, and may have looked before the dying one died.
+            ServiceUnavailable: VirtualBox went away meanwhile.
         """
         return self._cleaner.clean(dying)
 

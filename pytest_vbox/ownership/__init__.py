@@ -6,6 +6,7 @@ Knows nothing of images and hardware models, nor of VirtualBox.
 
 from pytest_vbox.ownership.background import NotStarted
 from pytest_vbox.ownership.capacity import Capacity, CapacityExceeded, Limits, Place
+from pytest_vbox.ownership.disk import listing
 from pytest_vbox.ownership.folders import OwnFolder, remove_abandoned
 from pytest_vbox.ownership.kept import KeptMachine, KeptMachines
 from pytest_vbox.ownership.ledger import (
@@ -14,8 +15,6 @@ from pytest_vbox.ownership.ledger import (
     Kind,
     Ledger,
     abandoned,
-    names_written_down,
-    remove_ended_runs,
 )
 from pytest_vbox.ownership.lockfiles import Busy
 from pytest_vbox.ownership.locks import PortLock, held, reserve_port, sweep_locks
@@ -23,6 +22,7 @@ from pytest_vbox.ownership.process import ProcessId
 from pytest_vbox.ownership.reaper import Reaper, ReaperUnavailable
 from pytest_vbox.ownership.register import Register
 from pytest_vbox.ownership.reports import log_file, report, take_unseen
+from pytest_vbox.ownership.runs import names_written_down, remove_ended_runs
 
 __all__ = [
     "Abandoned",
@@ -45,6 +45,7 @@ __all__ = [
     "Register",
     "abandoned",
     "held",
+    "listing",
     "log_file",
     "names_written_down",
     "remove_abandoned",

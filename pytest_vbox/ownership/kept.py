@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from pytest_vbox.deadline import Deadline
-from pytest_vbox.ownership.ledger import write_synced
+from pytest_vbox.ownership.disk import write_synced
 from pytest_vbox.ownership.locks import held
 
 _FORMAT: Final = 1

@@ -15,7 +15,7 @@ import os
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ from typing import Any, Final, Self
 
 from filelock import FileLock, Timeout
 
-from pytest_vbox.ownership import meeting
+from pytest_vbox.ownership.disk import listing, remove_if_empty, write_synced
 from pytest_vbox.ownership.process import ProcessId
 
 _FORMAT: Final = 2
@@ -99,14 +99,13 @@ class Ledger:
     def __init__(self, state: Path, run: str) -> None:
         self.run = run
         self.before_add: Callable[[], None] = lambda: None
-        self.path = run_folder(state, run) / f"{os.getpid()}-{uuid.uuid4().hex[:8]}.json"
-        self._lock = FileLock(self.path.with_suffix(".lock"), thread_local=False)
-        self._hold()
+        self.path, self._lock = _hold(run_folder(state, run))
         self._mutex = threading.Lock()
         self._entries: dict[str, Entry] = {}
         self._session = ""
         self._session_objects: list[str] = []
-        self._process = ProcessId.mine().to_json()
+        self._process = ProcessId.mine()
+        self._command = " ".join(sys.argv)[:_LONGEST_COMMAND]
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -189,31 +188,18 @@ class Ledger:
                 if not self._entries:
                     Path(self._lock.lock_file).unlink(missing_ok=True)
                 self._lock.release()
-                _remove_if_empty(self.path.parent)
-
-    def _hold(self) -> None:
-        for tried in range(_TRIES):
-            try:
-                self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                self._lock.acquire(timeout=0)
-            except FileNotFoundError:
-                # The folder was empty, and another process of the run took it away just now.
-                if tried == _TRIES - 1:
-                    raise
-            else:
-                return
+                remove_if_empty(self.path.parent)
 
     def _write(self) -> None:
-        document = {
-            "format": _FORMAT,
-            "run": self.run,
-            "process": self._process,
-            "command": " ".join(sys.argv)[:_LONGEST_COMMAND],
-            "session": self._session,
-            "session_objects": self._session_objects,
-            "entries": [asdict(entry) for entry in self._entries.values()],
-        }
-        write_synced(self.path, json.dumps(document, indent=1) + "\n")
+        _write(
+            self.path,
+            run=self.run,
+            process=self._process,
+            command=self._command,
+            session=self._session,
+            session_objects=self._session_objects,
+            entries=self._entries.values(),
+        )
 
 
 @dataclass
@@ -224,17 +210,23 @@ class Abandoned:
         path: Its file.
         run: The run it belongs to.
         pid: The number of the process.
+        process: The process, if the file says so.
+        command: How it was started.
         session: The web session that it did not end.
         session_objects: What it locked machines with.
         entries: What is left.
+        unreadable: Why nobody can tell now what is in it; empty if that is known. It is not to be deleted then.
     """
 
     path: Path
     run: str = ""
     pid: int = 0
+    process: ProcessId | None = None
+    command: str = ""
     session: str = ""
     session_objects: list[str] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
+    unreadable: str = ""
 
     def strike(self, entry: Entry) -> None:
         """Take an entry out once what it names is gone; the last one takes the file with it."""
@@ -242,9 +234,16 @@ class Abandoned:
         if not self.entries:
             self.done()
             return
-        entries = [asdict(left) for left in self.entries]
-        document = {"format": _FORMAT, "run": self.run, "entries": entries}
-        write_synced(self.path, json.dumps(document, indent=1) + "\n")
+        # With all else that it said: whoever takes the others away may have to unlock them first.
+        _write(
+            self.path,
+            run=self.run,
+            process=self.process,
+            command=self.command,
+            session=self.session,
+            session_objects=self.session_objects,
+            entries=self.entries,
+        )
 
     def done(self) -> None:
         """Delete the file."""
@@ -253,97 +252,94 @@ class Abandoned:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read a ledger. One that is torn or not ours counts as empty: VirtualBox's extra data says the same."""
+        """Read a ledger. One that is torn counts as empty: VirtualBox's extra data says the same.
+
+        One that another version wrote does not: it may list what only that version can take away.
+
+        Args:
+            path: Its file.
+        """
         pid = path.stem.partition("-")[0]
         found = cls(path, path.parent.name, int(pid) if pid.isascii() and pid.isdigit() else 0)
         # The second where the first was torn by a crash of the system.
         for file in (path, path.with_suffix(".new")):
             try:
                 document = json.loads(file.read_text(encoding="utf-8"))
-                if document["format"] == _FORMAT:
-                    found.entries = [Entry.from_json(entry) for entry in document["entries"]]
-                    found.session = str(document.get("session", ""))
-                    found.session_objects = [str(one) for one in document.get("session_objects", [])]
-                    break
-            except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            except (FileNotFoundError, ValueError):
                 continue
+            except (OSError, RecursionError) as error:
+                found.unreadable = str(error)
+                break
+            try:
+                found._take(document)
+            except (ValueError, TypeError, KeyError, AttributeError):
+                found.unreadable = "another version of pytest-vbox has written it"
+            break
         return found
+
+    def _take(self, document: dict[str, Any]) -> None:
+        if document["format"] != _FORMAT:
+            raise ValueError("another format")
+        self.entries = [Entry.from_json(entry) for entry in document["entries"]]
+        self.process = ProcessId.from_json(document.get("process"))
+        self.command = str(document.get("command", ""))[:_LONGEST_COMMAND]
+        self.session = str(document.get("session", ""))
+        self.session_objects = [str(one) for one in document.get("session_objects", [])]
 
 
 @contextmanager
-def abandoned(state: Path, only: Path | None = None, patience: float = 0.0) -> Iterator[list[Abandoned]]:
+def abandoned(
+    state: Path, only: Path | None = None, patience: float = 0.0, *, run: str | None = None
+) -> Iterator[list[Abandoned]]:
     """The ledgers of dead processes, locked for the length of the block.
 
     Args:
         state: The state folder.
         only: The file of one of them, if the others are not of interest.
         patience: Seconds to wait for a lock: a process that dies just now gives its own back a moment later.
+        run: A run, if the others are not of interest.
     """
     locks: list[FileLock] = []
     found: list[Abandoned] = []
     try:
-        for path in sorted((state / "runs").glob("*/*.lock")) if only is None else [only.with_suffix(".lock")]:
+        for path in _locks(state, run) if only is None else [only.with_suffix(".lock")]:
             ledger = path.with_suffix(".json")
             if not ledger.stem[:1].isdigit():
                 continue
             lock = FileLock(path)
             try:
                 lock.acquire(timeout=patience, poll_interval=0.02)
-            except (Timeout, FileNotFoundError):
+            except (
+                OSError
+            ):  # it is somebody's who lives (a `Timeout`), or has gone meanwhile, or is for the next time
                 continue
             locks.append(lock)
             if ledger.exists():
                 found.append(Abandoned.read(ledger))
+            else:
+                # Whoever is just making it shall not have to wait for us.
+                _give_back(locks.pop())
         yield found
     finally:
         for lock in locks:
-            path = Path(lock.lock_file)
-            gone = not path.with_suffix(".json").exists()
-            if gone:
-                path.unlink(missing_ok=True)
-            lock.release()
-            if gone:
-                _remove_if_empty(path.parent)
+            _give_back(lock)
 
 
-def names_written_down(state: Path) -> frozenset[str]:
-    """The names of all that any ledger lists, of the living and of the dead: somebody sees to it.
-
-    Args:
-        state: The state folder.
-    """
-    ledgers = (Abandoned.read(path) for path in (state / "runs").glob("*/[0-9]*.json"))
-    return frozenset(entry.name for ledger in ledgers for entry in ledger.entries)
+def _locks(state: Path, run: str | None) -> list[Path]:
+    """The locks of all ledgers, or of those of a run."""
+    folders = listing(state / "runs") if run is None else [run_folder(state, run)]
+    return [file for folder in folders for file in listing(folder) if file.suffix == ".lock"]
 
 
-def remove_ended_runs(state: Path) -> None:
-    """Delete the folders of runs in which nobody has a ledger any more, such as a reaper leaves that was killed.
-
-    Args:
-        state: The state folder.
-    """
-    for folder in (state / "runs").glob("*"):
-        remove_ended_run(folder)
-
-
-def remove_ended_run(folder: Path) -> None:
-    """Delete the folder of a run, if nobody has a ledger there any more.
-
-    Args:
-        folder: The folder.
-    """
-    # Whoever lives, the reaper too, has a lock there; a process of the run has its own before all else.
-    if any(folder.glob("[0-9]*")):
-        return
-    lock = FileLock(folder / "reaper.lock")
-    try:
-        lock.acquire(timeout=0)
-    except (Timeout, OSError):
-        return
-    meeting.remove(folder)
-    Path(lock.lock_file).unlink(missing_ok=True)
+def _give_back(lock: FileLock) -> None:
+    """Give back the lock of somebody dead; with its ledger, its file goes too."""
+    path = Path(lock.lock_file)
+    gone = not path.with_suffix(".json").exists()
+    if gone:
+        path.unlink(missing_ok=True)
     lock.release()
-    _remove_if_empty(folder)
+    if gone:
+        remove_if_empty(path.parent)
 
 
 def run_folder(state: Path, run: str) -> Path:
@@ -352,25 +348,48 @@ def run_folder(state: Path, run: str) -> Path:
     return state / "runs" / (safe or "-")
 
 
-def write_synced(path: Path, text: str) -> None:
-    """Replace a file whole: whoever reads it sees what was there before, or all of this; after a crash too."""
-    temporary = path.with_suffix(".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    # The new name is only then on the disk when the folder is; where a folder cannot be opened, as on Windows, the
-    # system sees to it.
-    with suppress(OSError):
-        folder = os.open(path.parent, os.O_RDONLY)
+def _hold(folder: Path) -> tuple[Path, FileLock]:
+    """A place for this process's ledger, and the lock beside it, which is held.
+
+    Raises:
+        OSError: Others were in the way again and again, or nothing can be written there.
+    """
+    for tried in range(_TRIES):
+        path = folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}.json"
+        lock = FileLock(path.with_suffix(".lock"), thread_local=False)
         try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock.acquire(timeout=0)
+        # Another process took the folder away just now, which was empty (mkdir has two errors for that), or looks
+        # whether the lock is somebody's who died (`Timeout`).
+        except (FileNotFoundError, FileExistsError, Timeout):
+            if tried == _TRIES - 1:
+                raise
+            continue
+        # Older versions of filelock do not see that whoever looked has deleted the file before it was ours.
+        if Path(lock.lock_file).exists():
+            return path, lock
+        lock.release()
+    raise FileNotFoundError(f"no ledger can be kept in {folder}: others delete it again and again")
 
 
-def _remove_if_empty(folder: Path) -> None:
-    with suppress(OSError):
-        folder.rmdir()
+def _write(
+    path: Path,
+    *,
+    run: str,
+    process: ProcessId | None,
+    command: str,
+    session: str,
+    session_objects: list[str],
+    entries: Iterable[Entry],
+) -> None:
+    document = {
+        "format": _FORMAT,
+        "run": run,
+        "process": process.to_json() if process is not None else None,
+        "command": command,
+        "session": session,
+        "session_objects": session_objects,
+        "entries": [asdict(entry) for entry in entries],
+    }
+    write_synced(path, json.dumps(document, indent=1) + "\n")

@@ -20,10 +20,11 @@ from typing import IO, Any, Final, cast
 
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.ownership import background, meeting
-from pytest_vbox.ownership.ledger import remove_ended_run, run_folder
+from pytest_vbox.ownership.ledger import run_folder
 from pytest_vbox.ownership.lockfiles import Busy
 from pytest_vbox.ownership.locks import held
 from pytest_vbox.ownership.reports import log_file
+from pytest_vbox.ownership.runs import remove_ended_run
 from pytest_vbox.secret import Secret, Unseen
 
 #: What a reaper says when it listens, and when it has taken somebody in.
@@ -125,9 +126,17 @@ class Reaper:
 
     def _miss(self, connection: socket.socket, ledger: Path) -> None:
         """Wait until the reaper dies, and see that there is another one: this process may be the next to die."""
-        with connection, selectors.DefaultSelector() as selector:
-            selector.register(connection, selectors.EVENT_READ)
-            selector.select()
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(connection, selectors.EVENT_READ)
+                selector.select()
+        except OSError:
+            # No handle to wait with: the reaper watches all the same, and is missed when the next thing is made.
+            with self._mutex:
+                if self._connection is connection:
+                    self._watched = False
+                    return
+        connection.close()
         with self._mutex:
             if self._connection is not connection or self._replaced >= _MOST_REPLACED:
                 return
@@ -165,7 +174,6 @@ class Reaper:
         return json.dumps({"ledger": str(ledger), "pid": os.getpid(), "access": self._access})
 
     def _start(self) -> None:
-        meeting.remove(run_folder(self._state, self._run))
         with log_file(self._state).open("ab") as log:
             try:
                 process = background.start(

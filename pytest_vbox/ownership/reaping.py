@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +20,8 @@ from filelock import FileLock, Timeout
 
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.ownership import meeting
-from pytest_vbox.ownership.ledger import run_folder, write_synced
+from pytest_vbox.ownership.disk import write_synced
+from pytest_vbox.ownership.ledger import Abandoned, abandoned, run_folder
 from pytest_vbox.ownership.locks import held
 from pytest_vbox.ownership.reaper import READY, address_file
 
@@ -27,6 +29,9 @@ from pytest_vbox.ownership.reaper import READY, address_file
 _PATIENCE: Final = 30.0
 _RETIRING: Final = 60.0
 _LONGEST_HELLO: Final = 64 * 1024
+# Seconds before what went wrong is tried again, and how often at the end what is left is tried again.
+_MOMENT: Final = 1.0
+_ROUNDS: Final = 5
 
 CleanUp = Callable[[Path, int, Mapping[str, Any]], None]
 """Cleans up after a process: given its part of the ledger, its number, and how VirtualBox is reached."""
@@ -38,7 +43,8 @@ class Watch:
     Args:
         state: The state folder.
         run: The run.
-        clean_up: Is called, one at a time, for each process that left something behind.
+        clean_up: Is called, one at a time, for each process that left something behind, whichever reaper of the
+            run was told of its death; and at the end once more for what is still there.
     """
 
     def __init__(self, state: Path, run: str, clean_up: CleanUp) -> None:
@@ -50,6 +56,9 @@ class Watch:
         self._changed = threading.Condition()
         self._watched = 0
         self._had_any = False
+        # How VirtualBox is reached, as those said who were watched; all workers of pytest-xdist say the same.
+        self._ways: list[Mapping[str, Any]] = []
+        self._leaving = threading.Event()
         self._cleaning = threading.Lock()
 
     def run(self) -> None:
@@ -61,28 +70,35 @@ class Watch:
         sys.stdout.flush()
         with self._changed:
             self._changed.wait_for(lambda: self._had_any, _PATIENCE)
+        # If there was a reaper before, it may have been killed just when it cleaned up after somebody.
+        self._bury_left()
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._watched == 0)
+            self._bury_last()
             # Nobody is on the way to us while we hold this.
             with held(self._state, f"reaper {self._run}", Deadline(_RETIRING)), self._changed:
                 if self._watched == 0:
+                    self._leaving.set()
                     self._listener.close()
                     meeting.remove(run_folder(self._state, self._run))
                     return
 
     def _accept(self) -> None:
-        with suppress(OSError):  # closed at the end
-            while True:
+        while not self._leaving.is_set():
+            try:
                 connection, _ = self._listener.accept()
-                try:
-                    threading.Thread(target=self._attend, args=(connection,), daemon=True).start()
-                except RuntimeError:
-                    # No thread can be started. It hears so at once; if it was the first, nobody is to be watched.
-                    connection.close()
-                    with self._changed:
-                        self._had_any = True
-                        self._changed.notify_all()
+            except OSError:  # it was closed at the end, or there are no handles left just now
+                self._leaving.wait(_MOMENT)
+                continue
+            try:
+                threading.Thread(target=self._attend, args=(connection,), daemon=True).start()
+            except RuntimeError:
+                # No thread can be started. It hears so at once; if it was the first, nobody is to be watched.
+                connection.close()
+                with self._changed:
+                    self._had_any = True
+                    self._changed.notify_all()
 
     def _attend(self, connection: socket.socket) -> None:
         with connection:
@@ -90,6 +106,8 @@ class Watch:
             if hello is None:
                 return
             with self._changed:
+                if hello["access"] not in self._ways:
+                    self._ways.append(hello["access"])
                 self._watched += 1
                 self._had_any = True
                 self._changed.notify_all()
@@ -124,9 +142,39 @@ class Watch:
         return document
 
     def _bury(self, ledger: Path, pid: int, access: Mapping[str, Any]) -> None:
-        if ledger.exists():
-            with self._cleaning:
-                self._clean_up(ledger, pid, access)
+        with self._cleaning:
+            if ledger.exists():
+                try:
+                    self._clean_up(ledger, pid, access)
+                except Exception:  # noqa: BLE001 - the others are watched all the same
+                    traceback.print_exc()
+
+    def _bury_last(self) -> None:
+        """Once nobody is watched: try again what could not be cleaned up, as long as that helps."""
+        for _ in range(_ROUNDS):
+            left = self._left(_MOMENT)
+            if not left:
+                return
+            with self._changed:
+                if self._changed.wait_for(lambda: self._watched > 0, _MOMENT):
+                    return
+            self._bury_left()
+            if self._left() == left:
+                return
+
+    def _bury_left(self) -> None:
+        """Clean up after all of the run that died."""
+        with self._changed:
+            ways = list(self._ways)
+        for ledger in self._left():
+            for access in ways:
+                self._bury(ledger.path, ledger.pid, access)
+
+    def _left(self, patience: float = 0.0) -> list[Abandoned]:
+        """What the dead of the run have left; a process that dies just now may hold its lock for a moment more."""
+        with suppress(OSError), self._cleaning, abandoned(self._state, patience=patience, run=self._run) as found:
+            return [ledger for ledger in found if not ledger.unreadable]
+        return []
 
 
 def serve(state: Path, run: str, clean_up: CleanUp) -> int:
@@ -141,6 +189,8 @@ def serve(state: Path, run: str, clean_up: CleanUp) -> int:
     except Timeout:
         return 1
     try:
+        # Of one that was killed. (One that only stands still has the lock, and goes on later.)
+        meeting.remove(folder)
         Watch(state, run, clean_up).run()
     finally:
         Path(lock.lock_file).unlink(missing_ok=True)

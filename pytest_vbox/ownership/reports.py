@@ -21,7 +21,7 @@ def log_file(state: Path) -> Path:
 
 
 def report(state: Path, run: str, lines: list[str]) -> None:
-    """Write down what was done about a run that died.
+    """Write down what was done about a run that died; it tells of no errors, since there is more to clean up.
 
     Args:
         state: The state folder.
@@ -33,17 +33,32 @@ def report(state: Path, run: str, lines: list[str]) -> None:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     # The name of a test is its author's, and goes to a terminal.
     text = "".join(f"{now} run {run[:8]}: {short(line)}\n" for line in lines)
+    for write in (_log, _show):
+        # A full disk, which is no reason to leave machines on it.
+        with suppress(OSError):
+            write(state, text)
+
+
+def _log(state: Path, text: str) -> None:
     log = log_file(state)
     with suppress(OSError):
         if log.stat().st_size > _LARGEST:
             log.replace(log.with_name(f"{_LOG}.1"))
     with log.open("a", encoding="utf-8") as file:
         file.write(text)
+
+
+def _show(state: Path, text: str) -> None:
+    """Let the next run show it."""
     folder = state / _UNSEEN
     folder.mkdir(exist_ok=True, mode=0o700)
     temporary = folder / f"{uuid.uuid4().hex}.new"
-    temporary.write_text(text, encoding="utf-8")
-    temporary.rename(temporary.with_suffix(".txt"))
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.rename(temporary.with_suffix(".txt"))
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def take_unseen(state: Path) -> list[str]:

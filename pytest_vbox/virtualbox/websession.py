@@ -118,11 +118,18 @@ class WebSession:
             reference: What that process knew as its `virtualbox`; may be empty.
             session_objects: The references of what it locked machines with. Logging off would not unlock these,
                 and nobody could any more, until VirtualBox's web service ends.
+
+        Raises:
+            ServiceUnavailable: Nobody knows whether all is unlocked; it was not logged off, so one can try again.
         """
         if reference and reference != self.virtualbox.reference:
             for session in (Session(self.api, object_reference) for object_reference in session_objects):
-                with suppress(VirtualBoxError):
+                try:
                     _unlock(session)
+                except ServiceUnavailable:
+                    raise
+                except VirtualBoxError:  # it is gone, or holds nothing
+                    logger.debug("could not unlock %s", session.reference, exc_info=True)
             with suppress(VirtualBoxError):
                 self.api.call("IWebsessionManager_logoff", refIVirtualBox=reference)
 

@@ -7,15 +7,16 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from pytest_vbox.ownership import (
+    Busy,
     Entry,
     Ledger,
     ReaperUnavailable,
@@ -177,6 +178,18 @@ def test_struck_entries_are_gone_and_with_the_last_one_the_ledger(tmp_path: Path
     assert list((tmp_path / "runs").iterdir()) == []
 
 
+def test_what_is_left_after_a_strike_is_all_that_the_dead_process_wrote(tmp_path: Path, ledger: Ledger) -> None:
+    ledger.logged_on("session-1")
+    ledger.locks_with("object-1")
+    ledger.add(ONE, TWO)
+    written = json.loads(ledger.path.read_text(encoding="utf-8"))
+    ledger.close()
+    with abandoned(tmp_path) as (left,):
+        left.strike(ONE)
+    del written["entries"][0]
+    assert json.loads(ledger.path.read_text(encoding="utf-8")) == written
+
+
 def test_an_error_while_cleaning_up_lets_the_next_one_try(tmp_path: Path) -> None:
     _leave(tmp_path, ONE)
     with pytest.raises(ZeroDivisionError), abandoned(tmp_path):
@@ -184,29 +197,64 @@ def test_an_error_while_cleaning_up_lets_the_next_one_try(tmp_path: Path) -> Non
     assert _seen(tmp_path) == [["id-1"]]
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda _: "",
-        lambda text: text[: len(text) // 2],
-        lambda _: "[1, 2]",
-        lambda _: "null",
-        lambda _: "\0\0\0\0",
-        lambda text: text.replace('"format": 2', '"format": 3'),
-        lambda text: text.replace('"entries"', '"things"'),
-        lambda text: text.replace('"name"', '"nombre"'),
-        lambda _: '{"format": 2, "entries": [7]}',
-        lambda _: '{"format": 2, "entries": 7}',
-    ],
-)
-def test_a_ledger_that_makes_no_sense_has_nothing_in_it_and_harms_no_other(
-    tmp_path: Path, damage: Callable[[str], str]
-) -> None:
-    path = _leave(tmp_path, ONE)
+def _damage(path: Path, damage: Callable[[str], str]) -> None:
+    """Leave another ledger, with what one has in it, damaged."""
     damaged = path.with_name("0-damaged.json")
     damaged.write_text(damage(path.read_text(encoding="utf-8")), encoding="utf-8")
     damaged.with_suffix(".lock").touch()
+
+
+@pytest.mark.parametrize("damage", [lambda _: "", lambda text: text[: len(text) // 2], lambda _: "\0\0\0\0"])
+def test_a_torn_ledger_has_nothing_in_it_and_harms_no_other(tmp_path: Path, damage: Callable[[str], str]) -> None:
+    _damage(_leave(tmp_path, ONE), damage)
     assert _seen(tmp_path) == [[], ["id-1"]]
+    with abandoned(tmp_path) as found:
+        assert [left.unreadable for left in found] == ["", ""]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda _: "[1, 2]",
+        lambda _: "null",
+        lambda text: text.replace('"format": 2', '"format": 3'),
+        lambda text: text.replace('"entries"', '"things"'),
+        lambda text: text.replace('"name"', '"nombre"'),
+        lambda text: text.replace('"machine"', '"network"'),
+        lambda _: '{"format": 2, "entries": [7]}',
+        lambda _: '{"format": 2, "entries": 7}',
+        lambda _: "[" * 100_000 + "]" * 100_000,
+    ],
+)
+def test_a_ledger_that_another_version_wrote_is_told_from_an_empty_one_and_harms_no_other(
+    tmp_path: Path, damage: Callable[[str], str]
+) -> None:
+    _damage(_leave(tmp_path, ONE), damage)
+    assert _seen(tmp_path) == [[], ["id-1"]]
+    with abandoned(tmp_path) as (unreadable, whole):
+        assert (unreadable.unreadable != "", whole.unreadable) == (True, "")
+
+
+@pytest.fixture
+def broken_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No ledger can be read."""
+    real = Path.read_text
+
+    def read_text(path: Path, encoding: str | None = None, errors: str | None = None) -> str:
+        if path.suffix == ".json":
+            raise OSError(errno.EIO, "input/output error")
+        return real(path, encoding, errors)
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+
+
+def test_a_ledger_that_cannot_be_read_just_now_is_told_from_an_empty_one(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    _leave(tmp_path, ONE)
+    request.getfixturevalue("broken_disk")
+    with abandoned(tmp_path) as (left,):
+        assert "input/output error" in left.unreadable
 
 
 def test_half_of_a_new_ledger_is_not_read(tmp_path: Path) -> None:
@@ -311,6 +359,81 @@ def test_the_names_in_all_ledgers_are_known_of_the_living_and_of_the_dead(tmp_pa
     ledger.add(ONE)
     _leave_in(tmp_path, TWO)
     assert names_written_down(tmp_path) == {ONE.name, TWO.name}
+
+
+def test_of_a_ledger_that_another_version_wrote_every_text_may_be_a_name(tmp_path: Path) -> None:
+    _damage(_leave(tmp_path, TWO), lambda _: json.dumps({"format": 3, 'a "quoted" \\': {"machine": [ONE.name]}}))
+    assert ONE.name in names_written_down(tmp_path)
+
+
+def test_where_a_ledger_cannot_be_read_nobody_takes_its_names_for_unknown(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    _leave(tmp_path, ONE)
+    request.getfixturevalue("broken_disk")
+    with pytest.raises(Busy, match="input/output error"):
+        names_written_down(tmp_path)
+
+
+# Several at once
+
+
+def test_the_folder_of_a_run_may_go_while_somebody_looks_for_ledgers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _leave(tmp_path, ONE)
+    ending = tmp_path / "runs" / "a-run-that-ends"
+    real = os.scandir
+
+    def scandir(folder: Path) -> Iterator[os.DirEntry[str]]:
+        if Path(folder) == ending:
+            ending.rmdir()
+        return real(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    ending.mkdir()
+    assert _seen(tmp_path) == [["id-1"]]
+    ending.mkdir()
+    assert names_written_down(tmp_path) == {ONE.name}
+    ending.mkdir()
+    remove_ended_runs(tmp_path)
+    assert not ending.exists()
+
+
+@pytest.mark.parametrize(
+    ("where", "what", "error"),
+    [
+        (Path, "mkdir", FileNotFoundError()),
+        (Path, "mkdir", FileExistsError()),
+        (FileLock, "acquire", FileNotFoundError()),
+        (FileLock, "acquire", Timeout("its.lock")),
+    ],
+)
+def test_a_ledger_can_be_made_while_others_look_and_tidy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: type, what: str, error: Exception
+) -> None:
+    real, errors = getattr(where, what), [error, error]
+
+    def fails_twice(*args: object, **kwargs: object) -> object:
+        if errors:
+            raise errors.pop()
+        return real(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(where, what, fails_twice)
+        ledger = Ledger(tmp_path, "run-1")
+    ledger.add(ONE)
+    assert _seen(tmp_path) == []
+    ledger.close()
+    assert _seen(tmp_path) == [["id-1"]]
+
+
+def test_whoever_looks_does_not_keep_the_lock_of_a_ledger_that_is_just_being_made(tmp_path: Path) -> None:
+    lock = tmp_path / "runs" / "run-1" / "1-new.lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    with abandoned(tmp_path) as found, FileLock(lock, timeout=0):
+        assert found == []
 
 
 def test_without_any_ledger_there_is_nothing_to_do(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import selectors
 import signal
 import socket
 import subprocess
@@ -15,8 +17,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pytest_vbox import reaper as process
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.ownership import (
+    Busy,
     Entry,
     Ledger,
     Reaper,
@@ -24,21 +28,29 @@ from pytest_vbox.ownership import (
     background,
     meeting,
     reaper,
+    reaping,
     remove_ended_runs,
+    take_unseen,
 )
+from pytest_vbox.ownership.ledger import run_folder
 from pytest_vbox.ownership.reaper import address_file
 from pytest_vbox.secret import Secret
 from unit.kit.tracebacks import shown
 
-# A reaper whose cleaning writes down for whom it was called.
+# A reaper whose cleaning writes down for whom it was called; it does not succeed as long as it may not.
 MODULE = """
-import json, sys
+import json, sys, time
 from pathlib import Path
 from pytest_vbox.ownership.reaping import serve
 state = Path(sys.argv[1])
 def clean(ledger, pid, access):
     with (state / "cleaned").open("a") as file:
         file.write(json.dumps([ledger.name, pid, access]) + "\\n")
+    while (state / "hold").exists():
+        time.sleep(0.01)
+    if (state / "fail").exists():
+        (state / "fail").unlink()
+        raise OSError("not now")
     ledger.unlink()
     ledger.with_suffix(".lock").unlink()
 sys.exit(serve(state, sys.argv[2], clean))
@@ -178,6 +190,169 @@ def test_a_reaper_that_was_killed_is_replaced_at_once_even_if_nothing_is_made_an
     assert _cleaned(state) == [[ledger, worker.pid, {"password": "hush"}]]
 
 
+def test_a_reaper_that_was_killed_while_it_cleaned_up_is_replaced_by_one_that_goes_on_with_that(
+    state: Path, workers: Workers
+) -> None:
+    dying, ledger = _begin(workers, state)
+    living, _ = _begin(workers, state)
+    (state / "hold").touch()
+    dying.kill()
+    _wait_for(lambda: (state / "cleaned").exists())
+    _kill_reaper(state)
+    (state / "hold").unlink()
+    gone = next((state / "runs").rglob(ledger))
+    _wait_for(lambda: not gone.exists())
+    assert living.poll() is None
+    assert [names[:2] for names in _cleaned(state)] == [[ledger, dying.pid]] * 2
+
+
+def test_what_could_not_be_cleaned_up_is_tried_once_more_before_the_reaper_goes(
+    state: Path, workers: Workers
+) -> None:
+    worker, ledger = _begin(workers, state)
+    (state / "fail").touch()
+    worker.kill()
+    _wait_until_gone(state)
+    assert [names[:2] for names in _cleaned(state)] == [[ledger, worker.pid]] * 2
+    assert "not now" in (state / "reaper.log").read_text()
+
+
+def _watch(state: Path, clean_up: reaping.CleanUp = lambda *_: None) -> reaping.Watch:
+    """The reaper's watch, in this process."""
+    run_folder(state, "run").mkdir(parents=True, exist_ok=True)
+    return reaping.Watch(state, "run", clean_up)
+
+
+def test_a_reaper_does_not_stay_for_what_it_cannot_clean_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reaping, "_MOMENT", 0.01)
+    left = Ledger(tmp_path, "run")
+    left.add(Entry("id-1", "one", "here"))
+    left.close()
+    unreadable = left.path.with_name("1-of-another-version.json")
+    unreadable.write_text("{}")
+    unreadable.with_suffix(".lock").touch()
+    tried: list[str] = []
+    watch = _watch(tmp_path, lambda ledger, *_: tried.append(ledger.name))
+    watch._ways = [{"url": "one"}, {"url": "another"}]
+    watch._bury_last()
+    assert tried == [left.path.name] * 2
+    watch._listener.close()
+
+
+def test_a_reaper_accepts_again_after_an_error_until_it_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = _watch(tmp_path)
+    watch._listener.close()
+    ours, theirs = socket.socketpair()
+    coming: list[socket.socket | OSError] = [OSError(errno.EMFILE, "too many open files"), ours]
+    taken: list[socket.socket] = []
+    attended = threading.Event()
+
+    class Listener:
+        """Has no handle at first, then somebody who comes, and is closed at the end."""
+
+        def accept(self) -> tuple[socket.socket, str]:
+            if not coming:
+                watch._leaving.set()
+                raise OSError(errno.EBADF, "closed")
+            comes = coming.pop(0)
+            if isinstance(comes, OSError):
+                raise comes
+            return comes, ""
+
+    def attend(connection: socket.socket) -> None:
+        taken.append(connection)
+        attended.set()
+
+    monkeypatch.setattr(reaping, "_MOMENT", 0.01)
+    monkeypatch.setattr(watch, "_listener", Listener())
+    monkeypatch.setattr(watch, "_attend", attend)
+    watch._accept()
+    assert attended.wait(10)
+    assert taken == [ours]
+    ours.close()
+    theirs.close()
+
+
+def test_a_process_without_a_handle_to_wait_with_is_watched_all_the_same_and_misses_its_reaper_later(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_handle() -> selectors.DefaultSelector:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(selectors, "DefaultSelector", no_handle)
+    ledger, way = Ledger(state, "run"), Reaper(state, "run", {})
+    ledger.before_add = lambda: way.attend(ledger.path)
+    ledger.add(Entry("id-1", "one", "here"))
+    _wait_for_threads_to_end()
+    first = psutil.Process(_pid(state))
+    ledger.add(Entry("id-2", "two", "here"))
+    assert (_pid(state), first.is_running()) == (first.pid, True)
+    first.kill()
+    first.wait(10)
+    ledger.add(Entry("id-3", "three", "here"))
+    assert _pid(state) != first.pid
+    ledger.strike("id-1", "id-2", "id-3")
+    ledger.close()
+    way.close()
+    _wait_until_gone(state)
+
+
+def test_a_reaper_that_stands_still_for_too_long_is_found_again_when_it_goes_on(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = Reaper(state, "run", {}), Reaper(state, "run", {})
+    ledger = Ledger(state, "run")
+    first.attend(ledger.path)
+    watching = psutil.Process(_pid(state))
+    watching.suspend()
+    with monkeypatch.context() as patch:
+        patch.setattr(reaper, "_PATIENCE", 1.0)
+        with pytest.raises(ReaperUnavailable):
+            second.attend(ledger.path)
+    watching.resume()
+    second.attend(ledger.path)
+    assert _pid(state) == watching.pid
+    ledger.close()
+    first.close()
+    second.close()
+    _wait_until_gone(state)
+
+
+def test_the_reapers_cleaning_tries_again_while_somebody_else_is_at_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Path] = []
+
+    def clean_up_as(_: object, ledger: Path) -> list[str]:
+        calls.append(ledger)
+        if len(calls) < 3:
+            raise Busy("another process held the lock")
+        return []
+
+    monkeypatch.setattr("pytest_vbox.hosts.clean_up_as", clean_up_as)
+    monkeypatch.setattr(process, "_PAUSES", (0.0, 0.0, 0.0))
+    process.clean_up(tmp_path, "run", tmp_path / "1-x.json", 1, {})
+    assert len(calls) == 3
+    assert take_unseen(tmp_path) == []
+
+
+def test_the_reapers_cleaning_ends_some_time_even_if_somebody_else_is_at_it_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def clean_up_as(_: object, __: Path) -> list[str]:
+        raise Busy("another process held the lock")
+
+    monkeypatch.setattr("pytest_vbox.hosts.clean_up_as", clean_up_as)
+    monkeypatch.setattr(process, "_PAUSES", (0.0,))
+    process.clean_up(tmp_path, "run", tmp_path / "1-x.json", 1, {})
+    (line,) = take_unseen(tmp_path)
+    assert "another process held the lock; the next run cleans up" in line
+
+
 def test_a_reaper_that_dies_again_and_again_is_not_replaced_for_ever_but_when_the_next_thing_is_made(
     state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,8 +378,12 @@ def _kill_reaper(state: Path) -> None:
     """Kill the reaper, and wait until there is another one."""
     first = psutil.Process(_pid(state))
     first.kill()
+    _wait_for(lambda: address_file(state, "run").exists() and _pid(state) != first.pid)
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
     deadline, pause = Deadline(20), threading.Event()
-    while not address_file(state, "run").exists() or _pid(state) == first.pid:
+    while not condition():
         assert not deadline.expired
         pause.wait(0.01)
 

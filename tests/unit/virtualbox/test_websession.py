@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -428,6 +428,21 @@ def test_what_a_dead_process_holds_is_unlocked_before_its_session_is_ended(
     session.end_other("its-session", ["held", "gone", "free"])
     assert service.called("ISession_unlockMachine") == [{"_this": "held"}]
     assert service.names[-1] == "IWebsessionManager_logoff"
+
+
+@pytest.mark.parametrize(
+    ("error", "ended"),
+    [(HangUp(), False), (Refusal(0x80BB0007, "it is not locked"), True)],
+    ids=["lost", "refused"],
+)
+def test_the_session_of_a_dead_process_is_not_ended_while_it_may_still_hold_a_lock(
+    service: FakeService, session: WebSession, error: Exception, *, ended: bool
+) -> None:
+    service.objects["held"] = {"State": "Locked"}
+    service.answer("ISession_unlockMachine", error)
+    with nullcontext() if ended else pytest.raises(ServiceUnavailable):
+        session.end_other("its-session", ["held"])
+    assert ("IWebsessionManager_logoff" in service.names) == ended
 
 
 def test_an_error_inside_gives_the_lock_back(service: FakeService, session: WebSession, machine: Machine) -> None:
