@@ -177,9 +177,13 @@ class Provisioned:
         with self._noted(half):
             copy = self._virtualbox.create_medium("VDI", str(half), AccessMode.READ_WRITE, DeviceType.HARD_DISK)
             try:
-                source.clone_to(copy, [MediumVariant.STANDARD]).wait(Deadline(_COPYING))
-            finally:
-                copy.close()
+                source.clone_to(copy, [MediumVariant.STANDARD]).wait_or_cancel(Deadline(_COPYING))
+            except BaseException:
+                # One that is still written cannot be closed; what ended the wait (Ctrl-C) is what counts.
+                with suppress(VirtualBoxError):
+                    copy.close()
+                raise
+            copy.close()
             half.rename(target)
 
 
