@@ -183,6 +183,7 @@ class Supply:
         return place
 
     def _make_room(self) -> None:
+        self._context.check_wanted()
         self.pool.give_up()
 
     # Starting again

@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
+from pytest_vbox.deadline import Deadline
 from pytest_vbox.images import ImageError, Library, Report, Usable
 from pytest_vbox.models import DiskFormat, Image
+from pytest_vbox.ownership import held
 
 from .test_imports import VDI, Copies
 from .web import Web, ranged, send
@@ -321,3 +323,19 @@ def test_the_login_of_the_yaml_comes_over_that_of_a_box(keys: dict[str, object])
     assert image.disk == BOXED.disk
     names = ("user", "password", "private_key", "sudo_password")
     assert [getattr(image, name) for name in names] == [getattr(given, name) for name in names]
+
+
+def test_who_waits_for_another_process_is_told_and_may_end_the_wait(library: Library, tmp_path: Path) -> None:
+    file = tmp_path / "disk.img"
+    file.write_bytes(bytes(510) + b"\x55\xaa")
+    image = Image.model_validate({"disk": file, "format": "raw"})
+
+    class Over(Exception):
+        pass
+
+    def report(what: str, done: int, total: int | None) -> None:  # noqa: ARG001 - as a report is called
+        assert what == f"wait for another process that fetches {image.source}"
+        raise Over
+
+    with held(tmp_path / "state", f"image {image.source}", Deadline(5)), pytest.raises(Over):
+        library.usable(image, report=report)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 
+from pytest_vbox.deadline import Deadline
 from pytest_vbox.images import Bases
-from pytest_vbox.machines.provision import Provisioned
+from pytest_vbox.machines import Machine
+from pytest_vbox.machines.context import NotWanted
+from pytest_vbox.machines.maker import disk_of
+from pytest_vbox.machines.provision import Provisioned, key
+from pytest_vbox.models import Catalogue, MachineModel
+from pytest_vbox.ownership import held
 from pytest_vbox.virtualbox import Medium, Progress
 from unit.kit.service import FakeService, Refusal
 
@@ -39,3 +46,52 @@ def test_ctrl_c_ends_the_copy_and_is_not_hidden_by_the_disk_that_is_still_writte
         provisioned._copy(Medium(service.api, service.add("source")), tmp_path / "cache" / "x.vdi")
     assert service.called("IProgress_cancel") == [{"_this": "p"}]
     assert service.called("IMedium_close") == [{"_this": "copy"}]
+
+
+class _Ends:
+    """Says that the run ends, from the second time on that it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __call__(self) -> None:
+        self.asked += 1
+        if self.asked > 1:
+            raise NotWanted
+
+
+def test_the_end_of_the_run_ends_the_wait_for_another_process_that_provisions(
+    provisioned: Provisioned, model: MachineModel, tmp_path: Path
+) -> None:
+    disk, ends = disk_of(model.image), _Ends()
+    name = key(model.image, disk)
+    lock = held(tmp_path / "state", f"provision {tmp_path / 'cache' / 'provisioned' / name}", Deadline(5))
+    with lock, pytest.raises(NotWanted):
+        provisioned.disk(model, disk, 60.0, _no_machine, ends)
+
+
+def test_a_worker_that_ends_before_it_has_provisioned_is_no_failure_for_the_others(
+    provisioned: Provisioned, model: MachineModel
+) -> None:
+    @contextmanager
+    def make() -> Iterator[Machine]:
+        raise NotWanted
+        yield
+
+    for _ in range(2):
+        with pytest.raises(NotWanted):
+            provisioned.disk(model, disk_of(model.image), 60.0, make)
+
+
+def _no_machine() -> AbstractContextManager[Machine]:
+    raise AssertionError("it was not its turn")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> MachineModel:
+    """A machine of an image with provisioning."""
+    (tmp_path / "models.yaml").write_text(
+        "images:\n  x: {disk: x.vdi, user: u, password: p, provision: [{run: a}]}\n"
+    )
+    (tmp_path / "x.vdi").touch()
+    return Catalogue.load([tmp_path]).machine("x")

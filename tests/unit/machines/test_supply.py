@@ -1,0 +1,100 @@
+"""How requests are answered when something goes wrong besides, or when the run ends meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pytest_vbox.deadline import Deadline
+from pytest_vbox.images import Bases
+from pytest_vbox.machines import VirtualBoxHost
+from pytest_vbox.machines.context import NotWanted
+from pytest_vbox.machines.plan import Plan
+from pytest_vbox.machines.pool import Wanted
+from pytest_vbox.models import Catalogue, Image
+from pytest_vbox.ownership import Capacity, Limits
+from pytest_vbox.settings import Keep, Settings
+from pytest_vbox.virtualbox import Medium
+from unit.kit.service import FakeService
+
+from .workshop import workshop
+
+IMAGE = "images:\n  tiny: {disk: tiny.vdi, user: root, password: x}\n"
+
+
+@pytest.fixture
+def host(service: FakeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualBoxHost]:
+    """A host that allows one machine at once, and keeps those of failed tests; its base is ready."""
+    workshop(service, str(tmp_path / "vms" / "one"))
+    service.answer("IVirtualBox_composeMachineFilename", str(tmp_path / "vms" / "one" / "one.vbox"))
+    service.answer("IVirtualBox_openMedium", service.add("base"))
+    monkeypatch.setattr(Bases, "_ensure", lambda *_: Medium(service.api, "base"))
+    # All tests share one connection, so the hosts must not close it.
+    monkeypatch.setattr(service.session, "close", lambda: None)
+    (tmp_path / "models.yaml").write_text(IMAGE)
+    (tmp_path / "tiny.vdi").touch()
+    host = VirtualBoxHost(
+        service.session,
+        Settings(max_machines=1, prewarm=1, keep=Keep.FAILED),
+        Catalogue.load([tmp_path]),
+        state=tmp_path / "state",
+        run="run-1",
+    )
+    yield host
+    host.close()
+
+
+def _closed_soon(host: VirtualBoxHost) -> None:
+    closing = Deadline(30)
+    host.close()
+    assert closing.elapsed < 5
+
+
+def test_the_end_of_the_run_ends_a_download_for_a_machine_that_nobody_wants_any_more(
+    host: VirtualBoxHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def endless(image: Image, report: object) -> Image:
+        assert callable(report)
+        give_up = Deadline(20)
+        while not give_up.expired:
+            try:
+                report("download tiny.vdi", 5, None)
+            except NotWanted:
+                ended.set()
+                raise
+            begun.set()
+            threading.Event().wait(0.01)
+        return image
+
+    monkeypatch.setattr(host._maker, "image_with_disk", endless)
+    host.expect([host.wanted()])
+    assert begun.wait(10)
+    _closed_soon(host)
+    assert ended.is_set()
+
+
+def test_the_end_of_the_run_ends_the_wait_for_a_place_for_what_nobody_wants_any_more(
+    host: VirtualBoxHost, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    other = Capacity(tmp_path / "state", host.identity, Limits(1, 8192, 1), "run-2")
+    other.take("pytest-other", 512, Deadline(5))
+    plan = host._planned(host.wanted())
+    waiting = threading.Event()
+
+    def provisioned(_: Wanted) -> Plan:
+        waiting.set()
+        host._supply.take_place(plan)
+        return plan
+
+    monkeypatch.setattr(host._supply, "_planned", provisioned)
+    try:
+        host.expect([host.wanted()])
+        assert waiting.wait(10)
+        _closed_soon(host)
+    finally:
+        other.close()
