@@ -237,7 +237,12 @@ class Supply:
 
     def remove(self, machine: Machine) -> None:
         """Take a machine away: switched off, unregistered, its own files deleted. Twice does no harm."""
-        self.gone(machine)
+        try:
+            self.gone(machine)
+        except BaseException:
+            if machine._place is not None:
+                machine._place.stays()
+            raise
         place, machine._place = machine._place, None
         self._release(place)
         self.pool.retry()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,10 +15,11 @@ from pytest_vbox.machines.context import NotWanted
 from pytest_vbox.machines.plan import Plan
 from pytest_vbox.machines.pool import Wanted
 from pytest_vbox.models import Catalogue, Image
-from pytest_vbox.ownership import Capacity, Limits
+from pytest_vbox.ownership import Capacity, CapacityExceeded, Limits
 from pytest_vbox.settings import Keep, Settings
 from pytest_vbox.virtualbox import Medium
-from unit.kit.service import FakeService
+from pytest_vbox.virtualbox.errors import Failed
+from unit.kit.service import FakeService, Refusal
 
 from .workshop import workshop
 
@@ -98,3 +99,33 @@ def test_the_end_of_the_run_ends_the_wait_for_a_place_for_what_nobody_wants_any_
         _closed_soon(host)
     finally:
         other.close()
+
+
+@pytest.mark.parametrize("discarded", [True, False])
+def test_a_machine_that_cannot_be_removed_is_told_at_once_to_who_needs_its_place(
+    host: VirtualBoxHost, service: FakeService, discarded: bool
+) -> None:
+    machine = host.machine(start=False)
+    machine._place = host._supply.take_place(machine._plan)
+    service.answer("IMachine_unregister", Refusal(0x80004005, "no"))
+    if discarded:
+        host.discard(machine)
+        _soon(lambda: host._supply._disposal._problems)
+        assert [name for name, _ in host.problems()] == [machine.name]
+    else:
+        with pytest.raises(Failed):
+            host.remove(machine)
+    with pytest.raises(CapacityExceeded, match=f"{machine.name} .* could not be removed"):
+        host._supply.take_place(machine._plan)
+    # What went after all makes room.
+    service.answer("IMachine_unregister", [])
+    host.remove(machine)
+    place = host._supply.take_place(machine._plan)
+    place.release()
+
+
+def _soon(condition: Callable[[], object]) -> None:
+    end = Deadline(10)
+    while not condition():
+        assert not end.expired
+        threading.Event().wait(0.01)
