@@ -10,15 +10,17 @@ import pytest
 
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.images import Bases
-from pytest_vbox.machines import VirtualBoxHost
+from pytest_vbox.machines import BootError, VirtualBoxHost
 from pytest_vbox.machines.context import NotWanted
+from pytest_vbox.machines.forking import ForkFailed
+from pytest_vbox.machines.golden import Golden
 from pytest_vbox.machines.plan import Plan
 from pytest_vbox.machines.pool import Wanted
 from pytest_vbox.models import Catalogue, Image
-from pytest_vbox.ownership import Capacity, CapacityExceeded, Limits
+from pytest_vbox.ownership import Capacity, CapacityExceeded, KeptMachines, Limits
 from pytest_vbox.settings import Keep, Settings
 from pytest_vbox.virtualbox import Medium
-from pytest_vbox.virtualbox.errors import Failed
+from pytest_vbox.virtualbox.errors import Failed, InvalidObjectState
 from unit.kit.service import FakeService, Refusal
 
 from .workshop import workshop
@@ -121,6 +123,46 @@ def test_a_machine_that_cannot_be_removed_is_told_at_once_to_who_needs_its_place
     service.answer("IMachine_unregister", [])
     host.remove(machine)
     place = host._supply.take_place(machine._plan)
+    place.release()
+
+
+def test_where_a_machine_cannot_be_kept_it_is_removed_and_why_it_did_not_come_up_is_told(
+    host: VirtualBoxHost, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    machine = host.machine(start=False)
+    machine._place = host._supply.take_place(machine._plan)
+    monkeypatch.setattr(KeptMachines, "add", full)
+    error = BootError("one", "ssh", 1.0, "it did not come up")
+    host._supply.part_with(machine, error)
+    (note,) = error.__notes__
+    assert "keeping the machine" in note
+    assert "No space left" in note
+    assert "IMachine_unregister" in service.names
+    host._supply.take_place(machine._plan).release()
+
+
+def test_a_machine_that_nobody_wants_any_more_is_not_kept(host: VirtualBoxHost, service: FakeService) -> None:
+    machine = host.machine(start=False)
+    host._supply.part_with(machine, NotWanted())
+    assert "IMachine_unregister" in service.names
+
+
+def test_a_machine_that_was_booted_after_all_is_handed_out_though_the_golden_one_cannot_be_discarded(
+    host: VirtualBoxHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise InvalidObjectState("another worker writes it")
+
+    booted = host.machine(start=False)
+    monkeypatch.setattr(host.golden, "discard", refused)
+    monkeypatch.setattr(host._supply, "cold", lambda *_, **__: booted)
+    golden = Golden("i", "golden", "k", "s", "tiny", "small", "7.2", ("/tiny.vdi", ""), "")
+    failure = ForkFailed(golden, BootError("one", "ssh", 1.0, "reason: it is silent"))
+    place = host._supply.take_place(booted._plan)
+    assert host._supply._booted_after_all(booted._plan, "k", failure, place) is booted
     place.release()
 
 
