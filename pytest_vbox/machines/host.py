@@ -128,7 +128,7 @@ class VirtualBoxHost:
             ),
         )
         #: What is kept for later runs.
-        self.cache = Cache(self.golden, self._provision)
+        self.cache = Cache(self.golden, self._provision, self._maker.bases)
         self._capacity: Capacity | None = None
         self._capacity_lock = threading.Lock()
         self._supply = Supply(
