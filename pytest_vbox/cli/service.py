@@ -22,7 +22,7 @@ def status() -> None:
     from pytest_vbox.service.record import Record  # psutil and filelock, only for this
 
     record = Record.read(places.state_folder())
-    if record is None or record.service.find() is None:
+    if record is None or not record.ready or record.service.find() is None:
         click.echo("not running")
         raise SystemExit(1)
     click.echo(f"running at {record.url} (process {record.service.pid}, kept by {record.keeper.pid})")

@@ -3,6 +3,7 @@
 Knows nothing of pytest.
 """
 
+from pytest_vbox.images.baseless import BaselessAnchor
 from pytest_vbox.images.bases import Bases, drop_orphan
 from pytest_vbox.images.convert import VirtualBoxConverter
 from pytest_vbox.images.errors import ImageError
@@ -12,6 +13,7 @@ from pytest_vbox.images.report import Report, silent
 from pytest_vbox.images.seed import Seed, check_user_data, make_seed
 
 __all__ = [
+    "BaselessAnchor",
     "Bases",
     "ImageError",
     "Library",

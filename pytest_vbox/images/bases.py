@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Final
 
 from pytest_vbox.deadline import Deadline
+from pytest_vbox.images.baseless import BaselessAnchor, is_deleted
 from pytest_vbox.images.errors import ImageError
 from pytest_vbox.ownership import Busy, held
 from pytest_vbox.virtualbox import Machine, Medium, WebSession
@@ -36,6 +37,8 @@ GROUP: Final = "/pytest-vbox/bases"
 BASE_KEY: Final = "pytest-vbox/base"
 _CONTROLLER: Final = "SATA"
 _DELETING: Final = 60.0
+# Seconds for another worker that makes a base ready, which takes milliseconds.
+_LOOKING: Final = 1.0
 # What VirtualBox says of something that went while we looked at it.
 _GONE: Final = (AccessDenied, InvalidObjectReference, ObjectNotFound)
 _ANCHORS: Final = uuid.UUID("6d3d0a43-6f64-5c25-9b39-0f8f3f9a1d57")
@@ -75,12 +78,18 @@ class Bases:
             yield self._ensure(location, kind, deadline)
 
     def in_use(self, disk: Path) -> bool:
-        """Whether machines stand on a base."""
+        """Whether machines stand on a base; also if another worker just has it."""
         location = str(disk.resolve())
-        if self._anchor(location) is None:
-            return False
-        medium = self._session.virtualbox.open_medium(location)
-        return bool(medium.children or self._users(medium, location))
+        try:
+            with held(self._state, f"base {location}", Deadline(_LOOKING)):
+                # Without its anchor, which the user may have removed, they stand on it all the same.
+                medium = self._known(location)
+                in_use = medium is not None and self._is_in_use(medium, location)
+                if medium is not None and not in_use and self._anchor(location) is None:
+                    _close(medium)  # it was opened only to be looked at
+                return in_use
+        except Busy:
+            return True
 
     def forget(self, disk: Path, deadline: Deadline) -> bool:
         """Make VirtualBox forget a base, with its anchor; the file stays.
@@ -92,18 +101,49 @@ class Bases:
         Returns:
             Whether VirtualBox does not know it any more: it stays where machines stand on it.
         """
-        location = str(disk.resolve())
+        return self._forget(str(disk.resolve()), deadline)
+
+    def baseless(self) -> list[BaselessAnchor]:
+        """The anchors whose file was deleted; none where the files are on another computer."""
+        found = []
+        for anchor in self._session.virtualbox.machines_by_groups([GROUP]) if self._local else ():
+            with suppress(*_GONE):
+                location = anchor.get_extra_data(BASE_KEY)
+                # One that a user has cloned says so, too.
+                if location and anchor.id == str(anchor_id(location)) and is_deleted(location):
+                    found.append(BaselessAnchor(anchor.name, location, Path(anchor.settings_file_path)))
+        return found
+
+    def is_stood_on(self, anchor: BaselessAnchor) -> bool:
+        """Whether machines still have differences to the file that was deleted."""
+        medium = self._known(anchor.location)
+        return medium is not None and self._is_in_use(medium, anchor.location)
+
+    def remove_baseless(self, anchor: BaselessAnchor, deadline: Deadline) -> bool:
+        """Take away an anchor whose file was deleted, unless machines stand on that.
+
+        Args:
+            anchor: The anchor.
+            deadline: For how long to wait while another worker holds it.
+
+        Returns:
+            Whether it is gone.
+        """
+        return is_deleted(anchor.location) and self._forget(anchor.location, deadline)
+
+    def _forget(self, location: str, deadline: Deadline) -> bool:
         try:
             with held(self._state, f"base {location}", deadline):
-                anchor = self._anchor(location)
-                if anchor is None:
-                    return True
-                if self.in_use(disk):
+                medium = self._known(location)
+                if medium is not None and self._is_in_use(medium, location):
                     return False
-                medium = self._session.virtualbox.open_medium(location)
-                anchor.unregister(CleanupMode.DETACH_ALL_RETURN_NONE)
-                anchor.delete_config([]).wait(deadline)
-                medium.close()
+                anchor = self._anchor(location)
+                if anchor is not None:
+                    anchor.unregister(CleanupMode.DETACH_ALL_RETURN_NONE)
+                    anchor.delete_config([]).wait(deadline)
+                # From the anchor's registry it has gone to the global one.
+                for known in [medium] if medium is not None else self._listed(location):
+                    known.close()
                 return True
         except (Busy, InvalidObjectState, ObjectInUse):
             return False
@@ -143,6 +183,25 @@ class Bases:
                 "Close it in VirtualBox's media manager (keep the file), or use a copy of the file with a UUID "
                 f"of its own: VBoxManage clonemedium {location} copy.vdi"
             ) from error
+
+    def _known(self, location: str) -> Medium | None:
+        """A base as VirtualBox has it; None if that knows nothing of the file, and does not take it for a disk."""
+        try:
+            return self._session.virtualbox.open_medium(location)
+        except (ServiceUnavailable, InvalidObjectReference):
+            raise
+        except VirtualBoxError:
+            return None
+
+    def _listed(self, location: str) -> Iterator[Medium]:
+        """What VirtualBox lists under a path, though it opens nothing there."""
+        for disk in self._session.virtualbox.hard_disks:
+            with suppress(*_GONE):
+                if disk.location == location:
+                    yield disk
+
+    def _is_in_use(self, medium: Medium, location: str) -> bool:
+        return bool(medium.children or self._users(medium, location))
 
     def _open(self, location: str) -> Medium:
         try:
@@ -234,13 +293,20 @@ class Bases:
             "", name, [GROUP], "Other_64", f"UUID={identity},forceOverwrite=1"
         )
         anchor.description = (
-            f"Keeps {location} ready for pytest-vbox. It is never started; removing it does no harm."
+            f"Keeps {location} ready for pytest-vbox. It is never started. Removing it does no harm while no "
+            "machine stands on that disk: while no test runs, and there is no golden or kept machine of it "
+            "(pytest-vbox cache list, pytest-vbox machines list)."
         )
         anchor.set_extra_data(BASE_KEY, location)
         anchor.add_storage_controller(_CONTROLLER, StorageBus.SATA)
         anchor.save_settings()
         self._session.virtualbox.register_machine(anchor)
         return anchor
+
+
+def _close(medium: Medium) -> None:
+    with suppress(InvalidObjectState, ObjectInUse):  # somebody has just begun to use it
+        medium.close()
 
 
 def _drop_below(disk: Medium, name: str) -> None:

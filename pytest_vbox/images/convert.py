@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
@@ -17,7 +17,7 @@ from pytest_vbox.images.errors import ImageError
 from pytest_vbox.images.report import Report
 from pytest_vbox.models import DiskFormat
 from pytest_vbox.virtualbox import Machine, Medium, Progress, VirtualBox
-from pytest_vbox.virtualbox.appliance import Description
+from pytest_vbox.virtualbox.appliance import Appliance, Description
 from pytest_vbox.virtualbox.enums import (
     AccessMode,
     CleanupMode,
@@ -137,12 +137,14 @@ class VirtualBoxConverter:
             _choose(descriptions, file, target)
             systems[0].set_final_values(descriptions)
             try:
-                self._wait(appliance.import_machines([ImportOptions.IMPORT_TO_VDI]), f"import {file.name}", report)
-            finally:
-                for machine_id in appliance.machines:
-                    # Of an import that failed, VirtualBox names machines it never made.
-                    with suppress(ObjectNotFound):
-                        self._take_apart(machine_id, target)
+                options = [ImportOptions.IMPORT_TO_VDI]
+                self._wait(lambda: appliance.import_machines(options), f"import {file.name}", report)
+            except BaseException:
+                # VirtualBox may still be at it; what ended the wait (Ctrl-C) is what counts.
+                with suppress(VirtualBoxError):
+                    self._take_all_apart(appliance, target)
+                raise
+            self._take_all_apart(appliance, target)
         except VirtualBoxError as error:
             with suppress(VirtualBoxError):
                 self._virtualbox.open_medium(str(target)).close()
@@ -223,14 +225,25 @@ class VirtualBoxConverter:
     def _clone(self, medium: Medium, target: Path, report: Report) -> None:
         copy = self._virtualbox.create_medium("VDI", str(target), AccessMode.READ_WRITE, DeviceType.HARD_DISK)
         try:
-            self._wait(medium.clone_to(copy, [MediumVariant.STANDARD]), f"convert {medium.name}", report)
-        finally:
-            copy.close()
+            what = f"convert {medium.name}"
+            self._wait(lambda: medium.clone_to(copy, [MediumVariant.STANDARD]), what, report)
+        except BaseException:
+            # One that is still written cannot be closed; what ended the wait (Ctrl-C) is what counts.
+            with suppress(VirtualBoxError):
+                copy.close()
+            raise
+        copy.close()
 
-    def _wait(self, progress: Progress, what: str, report: Report) -> None:
+    def _wait(self, begin: Callable[[], Progress], what: str, report: Report) -> None:
         report(what, 0, 100)
-        progress.wait(Deadline(_PATIENCE), lambda percent: report(what, percent, 100))
+        begin().wait_or_cancel(Deadline(_PATIENCE), lambda percent: report(what, percent, 100))
         report(what, 100, 100)
+
+    def _take_all_apart(self, appliance: Appliance, target: Path) -> None:
+        for machine_id in appliance.machines:
+            # Of an import that failed, VirtualBox names machines it never made.
+            with suppress(ObjectNotFound):
+                self._take_apart(machine_id, target)
 
     def _take_apart(self, machine_id: str, target: Path) -> None:
         """Take an imported machine apart: of its disks the target stays, the rest goes."""

@@ -199,7 +199,7 @@ class Library:
     def _bring(self, image: Image, report: Report) -> Stored:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         # One at a time of one source; the others find it made.
-        with held(self._state, f"image {image.source}", Deadline(_PATIENCE)):
+        with held(self._state, f"image {image.source}", Deadline(_PATIENCE), _waiting(image, report)):
             if image.url is not None:
                 return self._download(image, report)
             if image.vagrant is not None:
@@ -233,19 +233,19 @@ class Library:
         return stored
 
     @contextmanager
-    def _alone(self, key: str) -> Iterator[None]:
+    def _alone(self, key: str, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Nobody else makes or removes the entry, or makes its disk a base, meanwhile."""
         base = (self._folder / key / DISK).resolve()
         with (
-            held(self._state, f"image {key}", Deadline(_PATIENCE)),
-            held(self._state, f"base {base}", Deadline(_PATIENCE)),
+            held(self._state, f"image {key}", Deadline(_PATIENCE), on_wait),
+            held(self._state, f"base {base}", Deadline(_PATIENCE), on_wait),
         ):
             yield
 
     def _import(self, image: Image, file: Path, key: str, sha256: str, report: Report) -> Stored:
         place = self._folder / key
         # Of two sources with one content, too, only one makes it.
-        with self._alone(key):
+        with self._alone(key, _waiting(image, report)):
             known = self._read(place)
             if known is not None:
                 return known
@@ -357,6 +357,11 @@ class Library:
         with suppress(OSError):
             return self._sum_note(image).read_text(encoding="utf-8").strip() or None
         return None
+
+
+def _waiting(image: Image, report: Report) -> Callable[[], None]:
+    """Tells now and then that another process is at the same image; what the report raises ends the wait."""
+    return lambda: report(f"wait for another process that fetches {image.source}", 0, None)
 
 
 def _write_synced(path: Path, text: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol
@@ -172,7 +172,7 @@ class Forker:
                 else:
                     self._household.remove_after(machine, error)
                 raise
-            self._ledger.strike(own.id)
+        self._strike(own.id)
         machine._forwards.release()
         self._household.tell(machine, Way.COLD, time.monotonic() - started, purpose="golden")
 
@@ -183,7 +183,9 @@ class Forker:
             yield plan
             return
         path = self._golden.new_key_file()
-        self._ledger.add(Entry(str(path), "the key of a golden machine", "", plan.owner.test, kind=Kind.FILE))
+        # Of this VirtualBox: the cleaner of another one does not know the golden machine that may have it.
+        what, host = "the key of a golden machine", self._maker.identity
+        self._ledger.add(Entry(str(path), what, host, plan.owner.test, kind=Kind.FILE))
         try:
             new_key(path)
             yield replace(plan, key=path)
@@ -192,7 +194,12 @@ class Forker:
             self._ledger.strike(str(path))
             raise
         # From here on the golden machine says that it is its own.
-        self._ledger.strike(str(path))
+        self._strike(str(path))
+
+    def _strike(self, entry_id: str) -> None:
+        """Take out of the ledger what is whole now and stays; who reads that later finds out all the same."""
+        with suppress(OSError):
+            self._ledger.strike(entry_id)
 
     def _described(self, machine: Machine, key: str, seconds: float) -> Golden:
         plan, model = machine._plan, machine._plan.model

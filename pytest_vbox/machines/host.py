@@ -128,7 +128,7 @@ class VirtualBoxHost:
             ),
         )
         #: What is kept for later runs.
-        self.cache = Cache(self.golden, self._provision)
+        self.cache = Cache(self.golden, self._provision, self._maker.bases)
         self._capacity: Capacity | None = None
         self._capacity_lock = threading.Lock()
         self._supply = Supply(
@@ -348,12 +348,17 @@ class VirtualBoxHost:
         self.session.refresh()
         model = environment.fit(self.api, model, self.capacity, local=self.local)
         with self.journal.doing(f"the disk of the image {model.image_name}"):
-            model = replace(model, image=self._maker.image_with_disk(model.image, self.report))
+            model = replace(model, image=self._maker.image_with_disk(model.image, self._told))
         if model.image.provision:
             model = self._provisioned(model, timeout, test)
         # Only now, since a box may have brought its own.
         key = self.context.private_key(model.image)
         return Plan(machine_name(wish), model, Owner(self.run, test), timeout, mode, key)
+
+    def _told(self, what: str, done: int, total: int | None) -> None:
+        """Tell how far something has come, and end it if the run ends: nobody wants the machine any more."""
+        self.context.check_wanted()
+        self.report(what, done, total)
 
     def _room(self) -> Capacity:
         """What all machines of the host may take; made when the first one is asked for."""
@@ -383,7 +388,8 @@ class VirtualBoxHost:
                 yield machine
 
         with self.journal.doing(f"the provisioning of the image {model.image_name}"):
-            disk = self._provision.disk(model, disk_of(model.image), timeout, make)
+            check = self.context.check_wanted
+            disk = self._provision.disk(model, disk_of(model.image), timeout, make, check)
         return replace(model, image=model.image.model_copy(update={"disk": disk, "provision": ()}))
 
     def _forget(self, machine: Machine) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -16,12 +17,21 @@ from pytest_vbox.machines.context import Context
 from pytest_vbox.machines.forwards import Forwards
 from pytest_vbox.machines.golden import Golden
 from pytest_vbox.machines.golden_machines import GoldenMachines
-from pytest_vbox.machines.plan import GOLDEN_GROUP, Plan
+from pytest_vbox.machines.plan import GOLDEN_GROUP, GROUP, Plan
 from pytest_vbox.models import Image, MachineModel
 from pytest_vbox.ownership import Entry, Kind, Ledger
 from pytest_vbox.virtualbox import Medium
 from pytest_vbox.virtualbox.enums import MediumType
-from pytest_vbox.virtualbox.errors import OperationTimeout, VirtualBoxError
+from pytest_vbox.virtualbox.errors import (
+    Failed,
+    FileError,
+    InvalidObjectState,
+    IprtError,
+    ObjectInUse,
+    ObjectNotFound,
+    OperationTimeout,
+    VirtualBoxError,
+)
 
 _KINDS: Final = {"multiattach": MediumType.MULTI_ATTACH, "immutable": MediumType.IMMUTABLE}
 
@@ -138,8 +148,19 @@ class Maker:
                 processes.end(machine_id)
             self.bases.drop_orphans(name)
             if local:
+                self._forget_seed(name)
                 removal.remove_folder(self._session, name)
         return registered
+
+    def _forget_seed(self, name: str) -> None:
+        """Make VirtualBox forget the seed of a machine that it does not know (any more): that is still listed."""
+        virtualbox = self._session.virtualbox
+        for group in (GROUP, GOLDEN_GROUP):
+            folder = Path(virtualbox.compose_machine_filename(name, group)).parent
+            if folder.name == name:
+                # Half written, it was never known; taken by another machine, it is not ours to close.
+                with suppress(FileError, IprtError, Failed, InvalidObjectState, ObjectInUse, ObjectNotFound):
+                    seed_drive.forget(self._session, folder)
 
     @contextmanager
     def _written_down(self, plan: Plan, forwards: Forwards | None) -> Iterator[Forwards]:
@@ -168,11 +189,16 @@ class Maker:
         """All disks of a machine that are there already, ready to be shared, by their file."""
         wanted = {disk_of(model.image): _KINDS[model.image.attach]}
         wanted |= {disk: _KINDS[attach] for disk, attach in _other_disks(model).items()}
+        # One file is one base, by however many names: nobody shall wait for himself.
+        files = {disk: os.path.realpath(disk) if self._context.local else str(disk) for disk in wanted}
+        names = {file: disk for disk, file in files.items()}
         with ExitStack() as held:
             # Everybody takes them in the same order, so that nobody waits for one who waits for them.
-            yield {
-                disk: held.enter_context(self.bases.ready(disk, wanted[disk], deadline)) for disk in sorted(wanted)
+            ready = {
+                file: held.enter_context(self.bases.ready(names[file], wanted[names[file]], deadline))
+                for file in sorted(names)
             }
+            yield {disk: ready[file] for disk, file in files.items()}
 
 
 def _other_disks(model: MachineModel) -> dict[Path, str]:

@@ -233,16 +233,20 @@ class Pool:
                 return
             machine = future.result()
             self._starved = machine is None
+            if machine is not None:
+                self._parked.append((what, machine))
             self._watch()
-            if machine is None:
-                return
-            self._parked.append((what, machine))
-        self._schedule()
+        if machine is not None:
+            self._schedule()
 
     def _watch(self) -> None:
         if self._watcher is None or not self._watcher.is_alive():
             self._watcher = threading.Thread(target=self._look, name="pytest-vbox-pool-watch", daemon=True)
-            self._watcher.start()
+            try:
+                self._watcher.start()
+            except RuntimeError:
+                # No thread can be started. Who comes next may start it; at the end what is parked goes anyway.
+                logger.debug("nobody looks after what is parked", exc_info=True)
 
     def _look(self) -> None:
         """Give machines up while other workers wait for room; try again where there was none for ours."""
@@ -252,7 +256,15 @@ class Pool:
                 if not self._parked and not starved:
                     self._watcher = None
                     return
-            if self._supplier.crowded:
+            if self._is_crowded():
                 self.give_up()
             elif starved:
                 self._schedule()
+
+    def _is_crowded(self) -> bool:
+        try:
+            return self._supplier.crowded
+        except OSError:
+            # As where no file can be opened any more; that may be over at the next look.
+            logger.debug("cannot see whether others wait for room", exc_info=True)
+            return False

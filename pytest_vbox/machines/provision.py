@@ -21,6 +21,7 @@ from pytest_vbox.deadline import Deadline
 from pytest_vbox.exhaustion import HostExhausted, explain, own_folders
 from pytest_vbox.files import read_regular
 from pytest_vbox.images import Bases
+from pytest_vbox.machines.context import NotWanted
 from pytest_vbox.machines.errors import MachineError, StepError
 from pytest_vbox.machines.machine import Machine
 from pytest_vbox.machines.steps import run_step
@@ -87,7 +88,9 @@ class Provisioned:
         self._run = run
         self._noted = noted
 
-    def disk(self, model: MachineModel, disk: Path, timeout: float, make: Make) -> Path:
+    def disk(
+        self, model: MachineModel, disk: Path, timeout: float, make: Make, check: Callable[[], None] = lambda: None
+    ) -> Path:
         """The disk that an image's provisioning makes; made now if it has not been yet.
 
         Args:
@@ -95,6 +98,7 @@ class Provisioned:
             disk: The image's own disk.
             timeout: How long the machine's boot may take, in seconds.
             make: Makes and starts a machine of the image without its provisioning, which is gone after the block.
+            check: Called now and then; what it raises ends all of it.
 
         Raises:
             ProvisionError: A step failed, now or in another worker of this run.
@@ -111,15 +115,17 @@ class Provisioned:
         target = self._folder / f"{name}-{secrets.token_hex(4)}.vdi"
         steps = sum(step.timeout for step in image.provision)
         lock = f"provision {self._folder / name}"
-        with held(self._state, lock, Deadline(timeout + steps + _SHUTTING_DOWN + _COPYING)):
+        with held(self._state, lock, Deadline(timeout + steps + _SHUTTING_DOWN + _COPYING), check):
             found = self._find(name)
             if found is not None:
                 return found
             failure = self._folder / f"{name}.failed"
             self._raise_known(failure)
             try:
-                self._make(model, target, make)
+                self._make(model, target, make, check)
                 _used(target).write_text(model.image_name, encoding="utf-8")
+            except NotWanted:
+                raise  # by this worker; others may want it all the same
             except Exception as error:
                 # The other workers of this run wait for the same, and would fail the same way; but for what is
                 # this computer's fault, and may be over soon.
@@ -161,15 +167,16 @@ class Provisioned:
         if isinstance(known, dict) and known.get("run") == self._run:
             raise ProvisionError(f"{known.get('error')}\n(another worker of this run tried it)")
 
-    def _make(self, model: MachineModel, target: Path, make: Make) -> None:
+    def _make(self, model: MachineModel, target: Path, make: Make, check: Callable[[], None]) -> None:
         with make() as machine:
             for number, step in enumerate(model.image.provision, start=1):
+                check()
                 run_step(machine, number, step, "provisioning", ProvisionError)
             machine.run("sync", check=False)
             _switch_off(machine)
-            self._copy(_disk_of(machine, model.hardware), target)
+            self._copy(_disk_of(machine, model.hardware), target, check)
 
-    def _copy(self, source: Medium, target: Path) -> None:
+    def _copy(self, source: Medium, target: Path, check: Callable[[], None] = lambda: None) -> None:
         """Copy a machine's disk, with what it stands on, into one file."""
         target.parent.mkdir(parents=True, exist_ok=True)
         half = target.with_suffix(".half.vdi")
@@ -177,9 +184,14 @@ class Provisioned:
         with self._noted(half):
             copy = self._virtualbox.create_medium("VDI", str(half), AccessMode.READ_WRITE, DeviceType.HARD_DISK)
             try:
-                source.clone_to(copy, [MediumVariant.STANDARD]).wait(Deadline(_COPYING))
-            finally:
-                copy.close()
+                copying = source.clone_to(copy, [MediumVariant.STANDARD])
+                copying.wait_or_cancel(Deadline(_COPYING), lambda _: check())
+            except BaseException:
+                # One that is still written cannot be closed; what ended the wait (Ctrl-C) is what counts.
+                with suppress(VirtualBoxError):
+                    copy.close()
+                raise
+            copy.close()
             half.rename(target)
 
 

@@ -16,7 +16,7 @@ from pytest_vbox.deadline import Deadline
 from pytest_vbox.exhaustion import explain
 from pytest_vbox.machines import fork, removal, seed_drive
 from pytest_vbox.machines.body import Built
-from pytest_vbox.machines.context import Context
+from pytest_vbox.machines.context import Context, NotWanted
 from pytest_vbox.machines.disposal import Disposal
 from pytest_vbox.machines.errors import MachineError
 from pytest_vbox.machines.forking import Forker, ForkFailed, noting, timed
@@ -189,6 +189,7 @@ class Supply:
         return place
 
     def _make_room(self) -> None:
+        self._context.check_wanted()
         self.pool.give_up()
 
     # Starting again
@@ -242,7 +243,12 @@ class Supply:
 
     def remove(self, machine: Machine) -> None:
         """Take a machine away: switched off, unregistered, its own files deleted. Twice does no harm."""
-        self.gone(machine)
+        try:
+            self.gone(machine)
+        except BaseException:
+            if machine._place is not None:
+                machine._place.stays()
+            raise
         place, machine._place = machine._place, None
         self._release(place)
         self.pool.retry()
@@ -316,10 +322,14 @@ class Supply:
 
     def part_with(self, machine: Machine, error: BaseException) -> None:
         """Take a machine away that did not come up, unless it is to be kept; the error stays what is told."""
-        if self._settings.keep is not Keep.NEVER and isinstance(error, Exception):
-            error.add_note(self.keep(machine))
-        else:
-            self.remove_after(machine, error)
+        wanted = isinstance(error, Exception) and not isinstance(error, NotWanted)
+        if wanted and self._settings.keep is not Keep.NEVER:
+            try:
+                error.add_note(self.keep(machine))
+                return
+            except (OSError, VirtualBoxError) as second:
+                error.add_note(f"(then keeping the machine {machine.name} failed, so it is removed: {second})")
+        self.remove_after(machine, error)
 
     def remove_after(self, machine: Machine, error: BaseException) -> None:
         """Take a machine away after something failed, which stays what is told."""
@@ -366,11 +376,14 @@ class Supply:
         self._discarded[key] = self._discarded.get(key, 0) + 1
         if self._discarded[key] >= _MOST_DISCARDED:
             self._hopeless[key] = f"its golden machines do not resume ({reason.removeprefix('reason: ')})"
-        self._golden.discard(golden, reason)
-        self._journal.note(
-            f"the golden machine of {golden.image} with {golden.profile} did not resume and was discarded; "
-            f"the test's machine was booted ({reason})"
-        )
+        what = f"the golden machine of {golden.image} with {golden.profile} did not resume"
+        try:
+            self._golden.discard(golden, reason)
+            what += " and was discarded"
+        except (OSError, VirtualBoxError):
+            # Another worker may be at the same; the machine that runs is what was asked for.
+            logger.warning("could not discard the golden machine %s", golden.name, exc_info=True)
+        self._journal.note(f"{what}; the test's machine was booted ({reason})")
         return machine
 
     def _unpark(self, machine: Machine, plan: Plan) -> bool:

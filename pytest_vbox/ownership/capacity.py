@@ -19,7 +19,17 @@ from pathlib import Path
 from typing import Final
 
 from pytest_vbox.deadline import Deadline
-from pytest_vbox.ownership.counting import Limits, Part, Slot, Ticket, Waiting, impossible, late, stuck
+from pytest_vbox.ownership.counting import (
+    NOBODY,
+    Limits,
+    Part,
+    Slot,
+    Ticket,
+    Waiting,
+    impossible,
+    late,
+    stuck,
+)
 from pytest_vbox.ownership.lockfiles import Busy
 from pytest_vbox.ownership.register import OpenCount, Register, Version
 
@@ -71,6 +81,12 @@ class Place:
     def leaving(self) -> None:
         """Its machine is being removed: it still takes room, but soon comes free without anybody's doing."""
         self._capacity._change(self, lambda slot: replace(slot, leaving=True, starting=False))
+
+    def stays(self) -> None:
+        """Its machine could not be removed: it takes room, and nobody waits for it to come free."""
+        self._capacity._change(
+            self, lambda slot: replace(slot, claim=NOBODY, leaving=False, spare=False, starting=False)
+        )
 
     def release(self) -> None:
         """Give it back."""

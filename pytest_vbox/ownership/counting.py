@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Self
 
 _FORMAT: Final = 1
+#: The claim of what is nobody's: a machine that could not be removed, and does not go by itself. No thread has it.
+NOBODY: Final = 0
 _ORDINALS: Final = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 
 
@@ -59,7 +61,7 @@ class Slot:
     Attributes:
         name: Its name in VirtualBox.
         memory: MiB.
-        claim: Which thread of the participant it belongs to.
+        claim: Which thread of the participant it belongs to; `NOBODY` if it could not be removed.
         test: The test it is for, or an empty string.
         starting: It is about to start, or starting.
         spare: Nobody uses it; its process gives it up when somebody wants room.
@@ -173,7 +175,8 @@ class Count:
 
         The first one's in the queue. But if all that is held belongs to claimants that wait themselves, nothing
         would ever come free for it: then it is the turn of the first of those for which there is room, so that
-        it can finish; and if there is none, the one of them that came last has to go without.
+        it can finish; and if there is none, the one of them that came last has to go without. What could not be
+        removed does not come free either; if that is all there is, the first one in the queue has to go without.
         """
         queue = self.queue
         if not queue:
@@ -186,7 +189,7 @@ class Count:
         for entry in holding:
             if self._fits(entry):
                 return Verdict(entry)
-        return Verdict(head, holding[-1] if holding else None)
+        return Verdict(head, holding[-1] if holding else head if holders else None)
 
     def wants_spare(self) -> bool:
         """Whether somebody waits who needs more room than is free or is just being freed.
@@ -207,7 +210,10 @@ class Count:
 
     def _is_held_for_ever(self, queue: Iterable[Waiting]) -> bool:
         waiting = {entry.claimant for entry in queue}
-        return all(claimant in waiting and not slot.spare and not slot.leaving for claimant, slot in self.slots)
+        return all(
+            (claimant in waiting or slot.claim == NOBODY) and not slot.spare and not slot.leaving
+            for claimant, slot in self.slots
+        )
 
     def dump(self) -> str:
         """As JSON."""
@@ -268,6 +274,9 @@ def stuck(count: Count, victim: Waiting) -> str:
             f"  {ticket.subject} (process {part.pid}, run {part.run}) holds {_names(own) or 'nothing'} "
             f"and waits for {ticket.name} ({ticket.memory} MiB)"
         )
+    left = [slot for _, slot in count.slots if slot.claim == NOBODY]
+    if left:
+        lines.append(f"  {_names(left)} could not be removed")
     return (
         f"{victim.ticket.subject} waits for room for {victim.ticket.name}, and all who hold machines wait as "
         "well, so waiting would never end:\n" + "\n".join(lines) + "\n"
@@ -293,6 +302,8 @@ def late(count: Count, entry: Waiting, limits: Limits, seconds: float) -> str:
 
 
 def _state(slot: Slot) -> str:
+    if slot.claim == NOBODY:
+        return ", could not be removed"
     states = ("leaving", slot.leaving), ("spare", slot.spare), ("starting", slot.starting)
     return "".join(f", {'being removed' if name == 'leaving' else name}" for name, applies in states if applies)
 

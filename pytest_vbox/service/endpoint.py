@@ -94,9 +94,7 @@ def stop(state: Path) -> bool:
         record = Record.read(state)
         if record is None:
             return False
-        _end(record.keeper)
-        _end(record.service)
-        Record.erase(state)
+        _end_recorded(state, record)
     return True
 
 
@@ -112,9 +110,7 @@ def renew(broken: Endpoint, *, state: Path, usual_port: int = USUAL_PORT) -> End
         record = Record.read(state)
         # Somebody else may have been quicker.
         if record is not None and (record.url, record.password) == (broken.url, broken.password):
-            _end(record.keeper)
-            _end(record.service)
-            Record.erase(state)
+            _end_recorded(state, record)
     for _ in range(_STARTS - 1):
         try:
             return find(None, state=state, usual_port=usual_port)
@@ -135,14 +131,19 @@ def _running(state: Path) -> Record | None:
     if record is None:
         return None
     host, _, port = record.url.removeprefix("http://").partition(":")
-    alive = record.keeper.find() and record.service.find()
+    # Nobody is starting it any more, since the lock is ours; so one that is not ready has nobody either.
+    alive = record.ready and record.keeper.find() and record.service.find()
     if alive and is_trusted(int(port)) and answers(host, int(port), timeout=10.0):
         return record
     # Its keeper was killed, or it hangs: nobody would end it any more, so it is ended here.
+    _end_recorded(state, record)
+    return None
+
+
+def _end_recorded(state: Path, record: Record) -> None:
     _end(record.keeper)
     _end(record.service)
     Record.erase(state)
-    return None
 
 
 def _end(identity: ProcessId) -> None:
@@ -175,10 +176,10 @@ def _start(state: Path, deadline: Deadline) -> Record:
             errors=subprocess.STDOUT,
         )
     pause = threading.Event()
-    while not (record := Record.read(state)):
+    while (record := Record.read(state)) is None or not record.ready:
         pause.wait(0.05)  # nothing tells of a file that another process writes
         if keeper.poll() is not None or deadline.expired:
-            _end_unready(keeper)
+            _end_unready(keeper, state)
             tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:])
             raise VirtualBoxUnusable(
                 f"VirtualBox's web service did not start ({deadline.elapsed:.0f} s); the end of {log}:\n{tail}"
@@ -194,7 +195,7 @@ def _own_file(path: Path) -> BinaryIO:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
 
-def _end_unready(keeper: subprocess.Popen[bytes]) -> None:
+def _end_unready(keeper: subprocess.Popen[bytes], state: Path) -> None:
     if keeper.poll() is None:
         keeper.terminate()
         try:
@@ -202,3 +203,6 @@ def _end_unready(keeper: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             keeper.kill()
             keeper.wait()
+    record = Record.read(state)
+    if record is not None:
+        _end_recorded(state, record)

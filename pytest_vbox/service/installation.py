@@ -41,8 +41,12 @@ class Installation:
     vboxmanage: str
     vboxwebsrv: str
 
-    def run(self, *arguments: str) -> str:
+    def run(self, *arguments: str, timeout: float = _COMMAND_TIMEOUT) -> str:
         """Run VBoxManage and return what it prints.
+
+        Args:
+            arguments: Its command line.
+            timeout: For how many seconds it may run.
 
         Raises:
             VirtualBoxUnusable: It failed; with its own words.
@@ -53,7 +57,7 @@ class Installation:
                 capture_output=True,
                 text=True,
                 errors="replace",
-                timeout=_COMMAND_TIMEOUT,
+                timeout=timeout,
                 check=True,
             )
         except subprocess.CalledProcessError as error:

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +32,8 @@ IDLE: Final = 45.0
 _LOOK: Final = 5.0
 _START_TIMEOUT: Final = 45.0
 _END_TIMEOUT: Final = 30.0
+# VBoxManage hangs where VirtualBox's server does, and whoever ends the keeper does not wait for long.
+_LAST_WORD_TIMEOUT: Final = 5.0
 
 
 def keep(state: Path, installation: Installation, idle: float) -> int:
@@ -42,29 +45,25 @@ def keep(state: Path, installation: Installation, idle: float) -> int:
     place = f"VBoxAuthSimple/users/{user}"
     installation.run("setextradata", "global", place, digest)
     port = reserve_port(state, _HOST)
-    service = _start(installation, port.port)
     stopping = threading.Event()
+    # From here on to be asked to end is to end the service, too.
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    service = _start(installation, port.port)
     try:
-        if not _wait_until_it_answers(service, port.port, stopping):
-            return 1
         running = ProcessId.of(service.pid)
-        if running is None:  # it has ended since
+        if running is not None:  # it may have ended already, which is told below
+            url = f"http://{_HOST}:{port.port}"
+            record = Record(url, user, password, ProcessId.mine(), running, ready=False)
+            record.write(state)
+        if not _wait_until_it_answers(service, port.port, stopping) or running is None:
             return 1
-        record = Record(
-            url=f"http://{_HOST}:{port.port}",
-            user=user,
-            password=password,
-            keeper=ProcessId.mine(),
-            service=running,
-        )
-        record.write(state)
+        replace(record, ready=True).write(state)
         _wait_until_idle(state, service, stopping, idle)
         return 0
     finally:
         # While there is somebody to tell; without the service VirtualBox would be started just for this.
         with suppress(VirtualBoxUnusable):
-            installation.run("setextradata", "global", place)
+            installation.run("setextradata", "global", place, timeout=_LAST_WORD_TIMEOUT)
         _end(service)
         port.release()
 

@@ -24,13 +24,23 @@ _PATIENCE: Final = 60.0
 
 @dataclass(frozen=True)
 class Record:
-    """The private service as it runs. The file holds its password, so only the user may read it."""
+    """The private service as it runs. The file holds its password, so only the user may read it.
+
+    Attributes:
+        url: Its address.
+        user: Whom it knows.
+        password: That user's password.
+        keeper: The process that ends it.
+        service: Its own process.
+        ready: Whether it has answered. It is written down before, so that it can be ended whoever dies meanwhile.
+    """
 
     url: str
     user: str
     password: str = field(repr=False)
     keeper: ProcessId
     service: ProcessId
+    ready: bool = True
 
     @classmethod
     def read(cls, state: Path) -> Self | None:
@@ -45,6 +55,7 @@ class Record:
                 password=_text(document["password"]),
                 keeper=_process(document["keeper"]),
                 service=_process(document["service"]),
+                ready=_flag(document.get("ready", True)),
             )
         except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             return None
@@ -103,6 +114,12 @@ def _process(document: object) -> ProcessId:
     if process is None:
         raise ValueError("no process")
     return process
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{value!r:.60} is neither true nor false")
+    return value
 
 
 def _text(value: object) -> str:

@@ -13,6 +13,8 @@ from pytest_vbox.virtualbox.interface import Interface, ReadOnly, text
 # The server answers as soon as the operation is over; in between, this is how often a signal (Ctrl-C) or the
 # deadline is noticed.
 _SLICE: Final = 0.5
+# Seconds that an operation gets to stop after it was cancelled; until then its media and machines stay locked.
+_STOPPING: Final = 5.0
 
 
 class Progress(Interface):
@@ -49,6 +51,29 @@ class Progress(Interface):
             raise self._error(code)
         self.release()
 
+    def wait_or_cancel(self, deadline: Deadline, watch: Callable[[int], None] | None = None) -> None:
+        """The same, but where the wait itself ends (Ctrl-C, an error of ``watch``), so does the operation.
+
+        For what nobody wants any more then, such as a copy. It gets some seconds to stop. What is raised stays
+        what is told, even if the operation cannot be cancelled, or goes on all the same.
+        """
+        try:
+            self.wait(deadline, watch)
+        except VirtualBoxError:
+            raise  # it has ended, or its time was up, for which it is cancelled already
+        except BaseException:
+            with suppress(VirtualBoxError):
+                if self._cancel():
+                    self._call("waitForCompletion", timeout=int(_STOPPING * 1000))
+            raise
+
+    def _cancel(self) -> bool:
+        """Have the operation stopped. Returns whether it can be."""
+        if not self.cancelable:
+            return False
+        self._call("cancel")
+        return True
+
     def _give_up(self, deadline: Deadline) -> OperationTimeout:
         error = OperationTimeout(
             f"{self.description or 'the operation'} was at {self.percent} % after {deadline.elapsed:.1f} s",
@@ -56,8 +81,7 @@ class Progress(Interface):
         )
         # It may have ended just now; what the caller has to hear is that its time was up.
         with suppress(VirtualBoxError):
-            if self.cancelable:
-                self._call("cancel")
+            self._cancel()
         return error
 
     def _error(self, code: int) -> VirtualBoxError:

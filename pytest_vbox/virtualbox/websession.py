@@ -268,8 +268,9 @@ class WebSession:
         while not self._closed.wait(KEEP_ALIVE):
             try:
                 self._renew()
-            except VirtualBoxError:
-                # The next call of the owner says so in its own words and can do something about it.
+            except (OSError, VirtualBoxError):
+                # The next call of the owner says so in its own words and can do something about it. An OSError
+                # is of whoever is told of a new web session, such as of a full disk.
                 logger.debug("keep-alive failed", exc_info=True)
 
 

@@ -16,7 +16,8 @@ from pytest_vbox.images.bases import anchor_id
 from pytest_vbox.ownership import Busy
 from pytest_vbox.virtualbox import Medium
 from pytest_vbox.virtualbox.enums import MediumType
-from unit.kit.service import Arguments, FakeService, Refusal
+from pytest_vbox.virtualbox.errors import ServiceUnavailable
+from unit.kit.service import Arguments, FakeService, HangUp, Refusal
 
 
 class Media:
@@ -210,6 +211,118 @@ def test_a_worker_that_waits_in_vain_says_for_which_base(service: FakeService, d
         bases.ready(disk, MediumType.MULTI_ATTACH, Deadline(0)),
     ):
         raise AssertionError("two at once")
+
+
+# Let go
+
+
+def test_a_base_without_its_anchor_is_in_use_as_long_as_machines_stand_on_it(
+    service: FakeService, media: Media, disk: Path, tmp_path: Path
+) -> None:
+    bases = Bases(service.session, tmp_path)
+    media.base["Children"] = ["difference"]
+    assert bases.in_use(disk)
+    assert not bases.forget(disk, Deadline(10))
+    media.base["Children"] = []
+    media.add_machine("id-5", "one")
+    media.base["MachineIds"] = ["id-5"]
+    assert bases.in_use(disk)
+    assert not bases.forget(disk, Deadline(10))
+    assert "IMedium_close" not in service.names
+
+
+def test_a_base_without_its_anchor_that_nothing_stands_on_is_forgotten(
+    service: FakeService, media: Media, disk: Path, tmp_path: Path
+) -> None:
+    bases = Bases(service.session, tmp_path)
+    media.base["Type"] = "MultiAttach"
+    assert bases.forget(disk, Deadline(10))
+    assert service.names.count("IMedium_close") == 1
+    # To look at a file leaves nothing of it in VirtualBox.
+    assert not bases.in_use(disk)
+    assert service.names.count("IMedium_close") == 2
+
+
+@pytest.mark.usefixtures("media")
+def test_a_base_that_another_worker_has_is_in_use(service: FakeService, disk: Path, tmp_path: Path) -> None:
+    bases = Bases(service.session, tmp_path)
+    with bases.ready(disk, MediumType.MULTI_ATTACH, Deadline(10)):
+        assert bases.in_use(disk)
+
+
+def test_a_file_that_virtualbox_does_not_take_for_a_disk_is_none_of_its(
+    service: FakeService, media: Media, disk: Path, tmp_path: Path
+) -> None:
+    bases = Bases(service.session, tmp_path)
+    service.answer("IVirtualBox_openMedium", Refusal(0x80004005, "no known format"))
+    service.answer("IVirtualBox_getHardDisks", [])
+    assert media.machines == {}
+    assert not bases.in_use(disk)
+    assert bases.forget(disk, Deadline(10))
+    service.answer("IVirtualBox_openMedium", HangUp())
+    with pytest.raises(ServiceUnavailable):
+        bases.forget(disk, Deadline(10))
+
+
+@pytest.fixture
+def anchored(service: FakeService, media: Media, disk: Path) -> str:
+    """The reference of the anchor of the disk, and beside it a clone that a user made of it."""
+    identity = str(anchor_id(str(disk)))
+    media.add_machine(identity, "pytest-vbox base tiny")
+    anchor = media.machines[identity]
+    service.objects[anchor]["SettingsFilePath"] = str(disk.parent / "anchor.vbox")
+    media.add_machine("id-7", "pytest-vbox base tiny clone")
+    service.answer("IVirtualBox_getMachinesByGroups", [anchor, "machine-id-7"])
+    service.answer("IMachine_getExtraData", str(disk))
+    service.add("p", Completed=True, ResultCode=0)
+    service.answer("IProgress_waitForCompletion", None)
+    service.answer("IMachine_unregister", [])
+    service.answer("IMachine_deleteConfig", "p")
+    return anchor
+
+
+def test_an_anchor_is_removed_when_its_file_was_deleted_and_nothing_stands_on_it(
+    service: FakeService, media: Media, disk: Path, tmp_path: Path, anchored: str
+) -> None:
+    bases = Bases(service.session, tmp_path)
+    assert bases.baseless() == []
+    disk.unlink()
+    (left,) = bases.baseless()
+    assert (left.name, left.location) == ("pytest-vbox base tiny", str(disk))
+    assert Bases(service.session, tmp_path, local=False).baseless() == []
+    media.base["Children"] = ["difference"]
+    assert bases.is_stood_on(left)
+    assert not bases.remove_baseless(left, Deadline(10))
+    assert "IMachine_unregister" not in service.names
+    media.base["Children"] = []
+    assert bases.remove_baseless(left, Deadline(10))
+    (unregistered,) = service.called("IMachine_unregister")
+    assert unregistered == {"_this": anchored, "cleanupMode": "DetachAllReturnNone"}
+    assert service.called("IMachine_deleteConfig") == [{"_this": anchored, "media": []}]
+    assert service.called("IMedium_close") == [{"_this": "base"}]
+
+
+@pytest.mark.usefixtures("anchored")
+def test_a_deleted_disk_that_virtualbox_does_not_open_is_closed_where_it_is_listed(
+    service: FakeService, disk: Path, tmp_path: Path
+) -> None:
+    bases = Bases(service.session, tmp_path)
+    disk.unlink()
+    (left,) = bases.baseless()
+    service.answer("IVirtualBox_openMedium", Refusal(0x80BB0004, "VERR_FILE_NOT_FOUND"))
+    service.answer("IVirtualBox_getHardDisks", ["base", service.add("other", Location="/other.vdi")])
+    assert bases.remove_baseless(left, Deadline(10))
+    assert service.called("IMedium_close") == [{"_this": "base"}]
+
+
+@pytest.mark.usefixtures("anchored")
+def test_an_anchor_whose_file_came_back_stays(service: FakeService, disk: Path, tmp_path: Path) -> None:
+    bases = Bases(service.session, tmp_path)
+    disk.unlink()
+    (left,) = bases.baseless()
+    disk.touch()
+    assert not bases.remove_baseless(left, Deadline(10))
+    assert "IMachine_unregister" not in service.names
 
 
 # Refused

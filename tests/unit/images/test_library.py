@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
+from pytest_vbox.deadline import Deadline
 from pytest_vbox.images import ImageError, Library, Report, Usable
 from pytest_vbox.models import DiskFormat, Image
+from pytest_vbox.ownership import held
 
 from .test_imports import VDI, Copies
 from .web import Web, ranged, send
@@ -337,3 +339,19 @@ def test_a_user_of_a_box_that_is_no_name_of_an_account_is_refused(user: str) -> 
         assert part in text
     # The way out that it names is one.
     assert hostile.applied_to(Image(disk=Path("a.box"), user="me")).user == "me"
+
+
+def test_who_waits_for_another_process_is_told_and_may_end_the_wait(library: Library, tmp_path: Path) -> None:
+    file = tmp_path / "disk.img"
+    file.write_bytes(bytes(510) + b"\x55\xaa")
+    image = Image.model_validate({"disk": file, "format": "raw"})
+
+    class Over(Exception):
+        pass
+
+    def report(what: str, done: int, total: int | None) -> None:  # noqa: ARG001 - as a report is called
+        assert what == f"wait for another process that fetches {image.source}"
+        raise Over
+
+    with held(tmp_path / "state", f"image {image.source}", Deadline(5)), pytest.raises(Over):
+        library.usable(image, report=report)

@@ -187,3 +187,38 @@ def test_without_room_for_any_nothing_is_made(supplier: Supplier) -> None:
     assert pool.take(A, anything) is None
     pool.close()
     assert supplier.made == []
+
+
+def test_a_machine_is_parked_though_no_thread_can_be_started_to_look_after_it(
+    pool: Pool, supplier: Supplier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def refused(thread: threading.Thread) -> None:
+        if thread.name == "pytest-vbox-pool-watch":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    pool.expect([A])
+    soon(lambda: len(pool._parked) == 1)
+    monkeypatch.undo()
+    pool.close()
+    assert supplier.there == []
+
+
+def test_a_look_that_fails_is_not_the_last_one(
+    pool: Pool, supplier: Supplier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[bool] = []
+
+    def crowded(_: Supplier) -> bool:
+        looks.append(True)
+        if len(looks) == 1:
+            raise OSError(24, "Too many open files")
+        supplier.room = False
+        return True
+
+    monkeypatch.setattr(Supplier, "crowded", property(crowded), raising=False)
+    pool.expect([A])
+    soon(lambda: len(looks) > 1 and supplier.there == [])

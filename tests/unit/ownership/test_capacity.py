@@ -555,6 +555,35 @@ def test_nobody_gives_up_while_something_is_leaving_or_spare_or_in_use(bench: Be
     b1.release()
 
 
+@pytest.mark.parametrize("spare", [True, False])
+def test_nobody_waits_for_what_could_not_be_removed(bench: Bench, spare: bool) -> None:
+    capacity, pool = bench.capacity(Limits(1, 3000, 1)), bench.thread()
+    left = pool.threads.submit(capacity.try_take, "left", 1, spare=spare).result(10)
+    assert left is not None
+    left.leaving()
+    left.stays()
+    with pytest.raises(CapacityExceeded, match=r"left \(1 MiB\) could not be removed"):
+        capacity.take("new", 1, Deadline(20), test="test_new")
+    with pytest.raises(CapacityExceeded, match=r"left \(1 MiB\) could not be removed"):
+        bench.thread().take(bench.capacity(Limits(1, 3000, 1)), "of-another").result(10)
+    # It went after all.
+    left.release()
+    capacity.take("new", 1, Deadline(20)).release()
+
+
+def test_of_those_who_wait_beside_what_could_not_be_removed_the_last_one_gives_up(bench: Bench) -> None:
+    capacity, one, two = bench.capacity(Limits(3, 3000, 9)), bench.thread(), bench.thread()
+    one.take(capacity, "left").result(10).stays()
+    a1 = one.take(capacity, "a1").result(10)
+    two.take(capacity, "b1").result(10)
+    b2 = two.wait(capacity, "b2")
+    with pytest.raises(CapacityExceeded, match="could not be removed"):
+        one.take(capacity, "a2").result(10)
+    assert not b2.done()
+    a1.release()
+    assert b2.result(10).name == "b2"
+
+
 def test_one_that_can_finish_goes_first_if_all_would_wait_for_ever_otherwise(bench: Bench) -> None:
     limits = Limits(9, 3000, 9)
     capacity, one, idle = bench.capacity(limits), bench.thread(), bench.thread()

@@ -32,6 +32,8 @@ if (here / "dying").exists():
     (here / "dying").write_text(str(left - 1))
     if left:
         sys.exit("NS_ERROR_FACTORY_NOT_REGISTERED")
+while (here / "slow").exists():
+    time.sleep(0.01)
 server = socket.create_server((sys.argv[sys.argv.index("-H") + 1], int(sys.argv[sys.argv.index("-p") + 1])))
 while True:
     connection, _ = server.accept()
@@ -46,7 +48,10 @@ here=${0%/*}
 echo "VBoxManage $*" >> "$here/calls"
 case "$2" in
     getextradata) if [ -e "$here/no-driver" ]; then echo "No value set!"; else echo "Value: 1"; fi ;;
-    setextradata) if [ -e "$here/read-only" ]; then echo "VBoxManage: error: cannot save" >&2; exit 1; fi ;;
+    setextradata)
+        # What takes the user away again hangs.
+        if [ -e "$here/hangs" ] && [ $# -eq 4 ]; then exec sleep 5; fi
+        if [ -e "$here/read-only" ]; then echo "VBoxManage: error: cannot save" >&2; exit 1; fi ;;
 esac
 """
 
@@ -68,7 +73,9 @@ class Programs:
         path.chmod(0o755)
 
     def tell(self, name: str, text: str = "") -> None:
-        """Change what they do: ``dies``, ``dying`` (so many times), ``no-driver``, ``read-only``."""
+        """Change what they do: ``dies``, ``dying`` (so many times), ``slow``, ``hangs``, ``no-driver``,
+        ``read-only``.
+        """
         (self.folder / name).write_text(text)
 
     def calls(self, program: str) -> list[list[str]]:

@@ -7,10 +7,12 @@ import os
 import signal
 import socket
 import stat
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -256,6 +258,51 @@ def test_a_service_that_dies_at_its_start_is_quoted(state: Path, programs: Progr
     assert code == "vboxwebsrv ended with exit code 3"
     assert str(state / "service.log") in str(caught.value)
     assert not in_use(state)
+    assert Record.read(state) is None
+
+
+def _wait_for_unready_record(state: Path) -> Record:
+    end = Deadline(10)
+    while (record := Record.read(state)) is None:
+        assert not end.expired
+        threading.Event().wait(0.01)
+    assert not record.ready
+    return record
+
+
+def test_one_that_is_slow_to_start_is_ended_even_if_virtualbox_hangs(
+    state: Path, programs: Programs, unused_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pytest_vbox.service.endpoint._START_TIMEOUT", 3.0)
+    # The keeper, which waits for VBoxManage, gets no time to end the service.
+    monkeypatch.setattr("pytest_vbox.service.endpoint._END_TIMEOUT", 0.5)
+    programs.tell("slow")
+    programs.tell("hangs")
+    with pytest.raises(VirtualBoxUnusable, match="did not start"):
+        service.find(None, state=state, usual_port=unused_port)
+    ((pid, *_),) = programs.calls("vboxwebsrv")
+    assert ProcessId.of(int(pid)) is None
+    assert Record.read(state) is None
+
+
+def test_one_whose_keeper_was_killed_before_it_answered_is_ended_by_the_next_one(
+    state: Path, programs: Programs, unused_port: int
+) -> None:
+    programs.tell("slow")
+    with ThreadPoolExecutor(1) as threads:
+        found = threads.submit(service.find, None, state=state, usual_port=unused_port)
+        record = _wait_for_unready_record(state)
+        os.kill(record.keeper.pid, signal.SIGKILL)
+        with pytest.raises(VirtualBoxUnusable, match="did not start"):
+            found.result()
+    assert record.service.find() is None
+    # As where the one who started it was killed, too: nobody has ended anything.
+    left = subprocess.Popen([str(programs.folder / "vboxwebsrv"), "-H", "127.0.0.1", "-p", str(unused_port)])
+    orphan = ProcessId.of(left.pid)
+    assert orphan is not None
+    replace(record, service=orphan).write(state)
+    service.tidy(state)
+    assert left.wait(10) != 0
     assert Record.read(state) is None
 
 

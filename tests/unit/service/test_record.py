@@ -87,6 +87,7 @@ def test_the_password_is_not_shown(record: Record) -> None:
         lambda text: json.dumps(json.loads(text) | {"keeper": _mine(pid=-1)}),
         lambda text: json.dumps(json.loads(text) | {"keeper": _mine(pid=2**40)}),
         lambda text: json.dumps(json.loads(text) | {"user": None}),
+        lambda text: json.dumps(json.loads(text) | {"ready": "yes"}),
         lambda _: "[" * 100_000,
     ],
 )

@@ -101,3 +101,26 @@ def test_a_service_that_dies_meanwhile_is_told(service: FakeService, progress: P
     service.answer("IProgress_waitForCompletion", HangUp())
     with pytest.raises(ServiceUnavailable):
         progress.wait(Deadline(60))
+
+
+def _interrupt(_: int) -> None:
+    raise KeyboardInterrupt
+
+
+def test_what_nobody_waits_for_any_more_is_cancelled_and_gets_a_moment_to_stop(
+    service: FakeService, progress: Progress
+) -> None:
+    service.objects["p"].update(Completed=False)
+    with pytest.raises(KeyboardInterrupt):
+        progress.wait_or_cancel(Deadline(60), _interrupt)
+    assert service.names[-2:] == ["IProgress_cancel", "IProgress_waitForCompletion"]
+
+
+@pytest.mark.parametrize("cancelable", [True, False])
+def test_what_ended_the_wait_is_told_even_where_nothing_can_be_cancelled(
+    service: FakeService, progress: Progress, cancelable: bool
+) -> None:
+    service.objects["p"].update(Completed=False, Cancelable=cancelable)
+    service.answer("IProgress_cancel", Refusal(0x80BB0007, "Operation cannot be canceled"))
+    with pytest.raises(KeyboardInterrupt):
+        progress.wait_or_cancel(Deadline(60), _interrupt)

@@ -267,6 +267,30 @@ def test_a_session_that_is_idle_is_kept_alive(service: FakeService, monkeypatch:
             assert asked.acquire(timeout=10)
 
 
+def test_a_session_is_kept_alive_though_nobody_can_write_down_that_it_was_begun_anew(
+    service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(websession, "KEEP_ALIVE", 0.01)
+    service.answer("IVirtualBox_getAPIVersion", "7_2", UnknownObject(), "7_2")
+    told = threading.Event()
+    asked = threading.Semaphore(0)
+
+    def count(_: dict[str, object]) -> str:
+        asked.release()
+        return "7_2"
+
+    def full(_: str) -> None:
+        told.set()
+        raise OSError(28, "No space left on device")
+
+    with connect(service.url, WHO) as session:
+        session.on_logon = full
+        assert told.wait(10)
+        service.handlers["IVirtualBox_getAPIVersion"] = count
+        for _ in range(2):
+            assert asked.acquire(timeout=10)
+
+
 # A service that died
 
 
