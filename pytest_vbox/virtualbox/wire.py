@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 import requests
 import urllib3.exceptions
 
-from pytest_vbox.virtualbox.bounded import adapter
+from pytest_vbox.bounded import Patience
+from pytest_vbox.bounded import session as bounded_session
 from pytest_vbox.virtualbox.errors import NeverArrived, ServiceUnavailable
 
 #: Seconds after which a call that got no answer at all is given up. Long operations do not come near it:
@@ -64,14 +65,10 @@ class Wire:
         """The calling thread's HTTP session."""
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
-            session = requests.Session()
+            session = bounded_session(lambda: Patience(ANSWER_TIMEOUT))
             # No proxy and no .netrc: the address is the user's, and its password is not HTTP's.
             session.trust_env = False
             session.verify = self._ca or True
-            # What is compressed could become any number of bytes.
-            session.headers["Accept-Encoding"] = "identity"
-            for scheme in ("http://", "https://"):
-                session.mount(scheme, adapter(ANSWER_TIMEOUT))
             self._local.session = session
             with self._lock:
                 self._close_those_of_ended_threads()
