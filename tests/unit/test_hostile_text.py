@@ -19,7 +19,7 @@ from pytest_vbox.images.appliances import without_settings
 from pytest_vbox.images.box import read_box
 from pytest_vbox.images.harmless import check_appliance
 from pytest_vbox.machines.diagnosis import _reasons
-from pytest_vbox.models import UserDataError, parse_user_data, yamlfile
+from pytest_vbox.models import Catalogue, ModelError, UserDataError, parse_user_data, yamlfile
 from pytest_vbox.models.bounded_yaml import MAX_NODES
 from pytest_vbox.virtualbox.api import _own_words
 from pytest_vbox.virtualbox.wsdl import distil
@@ -179,6 +179,29 @@ def test_a_file_of_models_that_repeats_itself_is_refused(tmp_path: Path, text: s
     assert problem.message.startswith(
         (f"more than {MAX_NODES} keys and values", "nested more than 20 levels deep")
     )
+
+
+HEIRS = "".join(f"  h{n}: {{extends: base}}\n" for n in range(1000))
+WRONG = "images:\n  base:\n" + "".join(f"    diskk{n}: 1\n" for n in range(1000)) + HEIRS
+NOWHERE = "images:\n" + "".join(f"  i{n}: {{extends: j{n}}}\n" for n in range(2000))
+#: Nothing is wrong with it, but every entry has a thousand keys.
+LARGE = "hardware:\n  base:\n    extra_data:\n" + "".join(f"      k{n}: v\n" for n in range(1000)) + HEIRS
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (WRONG, "too much is wrong to look at all of it"),
+        (NOWHERE, "too much is wrong to look at all of it"),
+        (LARGE, "more than 200000 keys and values, counting what is inherited"),
+    ],
+    ids=["wrong", "nowhere", "large"],
+)
+def test_models_whose_entries_inherit_without_measure(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "models.yaml").write_text(text)
+    with quickly(3.0), pytest.raises(ModelError, match=said) as caught:
+        Catalogue.load([tmp_path])
+    assert len(caught.value.problems) < 110
 
 
 def test_merges_of_a_sensible_size_are_taken() -> None:
