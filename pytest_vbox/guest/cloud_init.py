@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -33,6 +34,9 @@ command -v cloud-init >/dev/null 2>&1 || [ -e /usr/bin/cloud-init ] || exit {_MI
 exit {_NOT_BEGUN}
 """
 _SHOWN_LINES: Final = 40
+# The result and the status.
+_MOST_DOCUMENTS: Final = 2
+_BLANK: Final = re.compile(r"\s*")
 # Seconds for fetching the log, once it is clear that something failed.
 _LAST_WORDS: Final = 20.0
 
@@ -97,16 +101,21 @@ class CloudInitDone(Check):
 
 def _documents(text: str) -> list[Mapping[str, Any]]:
     """The reports, one JSON document after the other; one that is being written is passed over."""
-    decoder, found = json.JSONDecoder(), []
-    while text := text.lstrip():
+    decoder, found, place = json.JSONDecoder(), [], 0
+    for _ in range(_MOST_DOCUMENTS):
+        place = _after_blanks(text, place)
         try:
-            document, end = decoder.raw_decode(text)
+            document, place = decoder.raw_decode(text, place)
         except (ValueError, RecursionError):
             break
         if isinstance(document, dict) and isinstance(document.get("v1"), dict):
             found.append(document["v1"])
-        text = text[end:]
     return found
+
+
+def _after_blanks(text: str, place: int) -> int:
+    found = _BLANK.match(text, place)
+    return found.end() if found else place
 
 
 def _errors(report: Mapping[str, Any]) -> list[str]:

@@ -67,29 +67,40 @@ class ErrorStream:
         self._output = Output()
         self.started = not script.sudo
         """Whether the command itself is running or has run."""
+        self.prompts = 0
+        """How many times sudo has asked for the password."""
         self._script = script
         self._before = bytearray()
-
-    @property
-    def prompts(self) -> int:
-        """How many times sudo has asked for the password."""
-        return self._before.count(self._script.prompt)
+        # Up to where the prompt was looked for: a guest may send byte by byte.
+        self._searched = 0
 
     def add(self, data: bytes) -> None:
         """Take in what came."""
         if self.started:
             self._output.add(data)
             return
+        mark = self._script.mark
+        begin = max(0, len(self._before) - len(mark) + 1)
         self._before += data
-        before, mark, after = self._before.partition(self._script.mark)
-        if mark:
+        end = self._before.find(mark, begin)
+        if end >= 0:
             # What came before it was sudo's: a lecture, a warning about a host's name. What comes after it is the
             # command's, which shall not be taken for a prompt and get the password.
-            self._before = before
+            self._output.add(bytes(self._before[end + len(mark) :]))
+            del self._before[end:]
             self.started = True
-            self._output.add(bytes(after))
-        elif len(self._before) > self._MOST_BEFORE_START:
-            del self._before[: -self._MOST_BEFORE_START]
+        self._count_prompts()
+        surplus = len(self._before) - self._MOST_BEFORE_START
+        if surplus > 0:
+            del self._before[:surplus]
+            self._searched = max(0, self._searched - surplus)
+
+    def _count_prompts(self) -> None:
+        prompt = self._script.prompt
+        while (found := self._before.find(prompt, self._searched)) >= 0:
+            self.prompts += 1
+            self._searched = found + len(prompt)
+        self._searched = max(self._searched, len(self._before) - len(prompt) + 1)
 
     @property
     def text(self) -> str:

@@ -17,8 +17,9 @@ from pytest_vbox.models import Image
 
 _DISKS: Final = frozenset({".vmdk", ".vdi", ".vhd"})
 _LONGEST: Final = 1024**2  # of a description
+# Blanks, and not \s: with empty lines in front, each line would be looked at from each one before it.
 _SETTING: Final = re.compile(
-    r"""^\s*config\.(?P<key>ssh\.username|ssh\.password|ssh\.private_key_path|vm\.base_mac)\s*=\s*"""
+    r"""^[ \t]*config\.(?P<key>ssh\.username|ssh\.password|ssh\.private_key_path|vm\.base_mac)\s*=\s*"""
     r"""(?P<quote>["'])(?P<value>[^"'#\\]{1,200})(?P=quote)\s*(?:\#.*)?$""",
     re.MULTILINE,
 )

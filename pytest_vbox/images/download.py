@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urljoin, urlsplit
 
 from pytest_vbox.files import read_regular
-from pytest_vbox.images.checksums import MAX_BYTES, sha256_of, sum_for
+from pytest_vbox.images.checksums import MAX_BYTES as LONGEST_LIST
+from pytest_vbox.images.checksums import sha256_of, sum_for
+from pytest_vbox.images.compression import MAX_BYTES
 from pytest_vbox.images.errors import ImageError
 from pytest_vbox.images.report import Report
 from pytest_vbox.printable import harmless, short
@@ -23,8 +25,12 @@ from pytest_vbox.printable import harmless, short
 if TYPE_CHECKING:
     import requests
 
-#: Seconds without a byte after which a connection counts as broken.
+    from pytest_vbox.bounded import Patience
+
+#: Seconds without a byte, or with fewer than `LEAST` of them, after which a connection counts as broken.
 STALLED: Final = 60.0
+#: Bytes of a body that have to come in that time, so that one that trickles has an end; or all that are left.
+LEAST: Final = 256 * 1024
 #: How often a download is resumed after its connection broke.
 ATTEMPTS: Final = 5
 _REDIRECTS: Final = 10
@@ -70,7 +76,7 @@ def fetch(source: Source, target: Path, sha256: str | None, report: Report, stal
         target: Where to; its folder exists.
         sha256: Its sum, or None to take what comes.
         report: Is told of progress.
-        stalled: Seconds without a byte after which a connection counts as broken.
+        stalled: Seconds without a byte, or with hardly any, after which a connection counts as broken.
 
     Returns:
         The sum that the file has.
@@ -110,30 +116,33 @@ def fetch_sum(name: str, listed: str | Path, *, insecure: bool = False, stalled:
         name: The file's name.
         listed: Where the list is: an address, or a file on this computer.
         insecure: Whether the list may come over http.
-        stalled: Seconds without a byte after which a connection counts as broken.
+        stalled: Seconds without a byte, or with hardly any, after which a connection counts as broken.
 
     Raises:
         ImageError: The list cannot be had, or does not have the file.
     """
     if isinstance(listed, Path):
         try:
-            text = read_regular(listed, MAX_BYTES).decode("utf-8", errors="replace")
+            text = read_regular(listed, LONGEST_LIST).decode("utf-8", errors="replace")
         except OSError as error:
             raise ImageError(f"the list of sums {listed} cannot be read: {error.strerror}") from error
         return sum_for(name, text, str(listed))
     _check_proves(listed, insecure)
+    content = bytearray()
     try:
-        with _opened(Source(listed, insecure), {}, stalled) as response:
+        with _opened(Source(listed, insecure), {}, stalled) as answer:
+            response = answer.response
             _check_proves(response.url, insecure)
             if response.status_code != HTTPStatus.OK:
-                raise ImageError(f"{listed}: HTTP {response.status_code} {short(response.reason, _REASON)}")
-            content = response.raw.read(MAX_BYTES + 1, decode_content=True)
+                raise ImageError(f"{listed}: {_status(response)}")
+            for chunk in answer.body():
+                content += chunk
+                if len(content) > LONGEST_LIST:
+                    raise ImageError(f"{listed} is too long for a list of sums")
     except _Broken as broken:
         raise ImageError(f"{listed}: no answer: {broken.__cause__}") from _cause(broken)
     except _breaks() as error:
         raise ImageError(f"{listed}: the connection broke: {error}") from harmless(error)
-    if len(content) > MAX_BYTES:
-        raise ImageError(f"{listed} is too long for a list of sums")
     return sum_for(name, content.decode("utf-8", errors="replace"), listed)
 
 
@@ -155,7 +164,8 @@ def _go_on(source: Source, part: Path, report: Report, stalled: float) -> None:
     notes = _read_notes(part, source)
     done = part.stat().st_size if part.exists() and notes else 0
     headers = {"Range": f"bytes={done}-", "If-Range": notes} if done and notes else {}
-    with _opened(source, headers, stalled) as response:
+    with _opened(source, headers, stalled) as answer:
+        response = answer.response
         if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and done:
             # Nothing is left to send: it was whole, or it is another file now. Its sum tells.
             if response.headers.get("Content-Range", "").rpartition("/")[2] == str(done):
@@ -163,7 +173,7 @@ def _go_on(source: Source, part: Path, report: Report, stalled: float) -> None:
             _throw_away(part)
             raise _Broken from ImageError("the file has become shorter")
         if response.status_code not in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
-            raise ImageError(f"{source.url}: HTTP {response.status_code} {short(response.reason, _REASON)}")
+            raise ImageError(f"{source.url}: {_status(response)}")
         if response.status_code == HTTPStatus.OK:
             done = 0
             # Before it is noted that this is the version that is here.
@@ -171,18 +181,55 @@ def _go_on(source: Source, part: Path, report: Report, stalled: float) -> None:
         elif not _goes_on_at(response, done):
             _throw_away(part)
             raise _Broken from ImageError("the server sent another part than it was asked for")
-        length = response.headers.get("Content-Length")
-        total = done + int(length) if length and length.isdigit() else None
-        if total is not None:
-            _check_room(part, total - done, source)
+        length = _length(response)
+        total = done + length if length is not None else None
+        _check_room(part, source, done, length)
         _write_notes(part, source, response)
-        _receive(source, response, part, done, total, report)
+        _receive(source, answer, part, done, total, report)
 
 
 def _goes_on_at(response: requests.Response, done: int) -> bool:
     """Whether a part of a file begins where what is here ends."""
     span = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
     return done > 0 and span.strip() == str(done)
+
+
+def _length(response: requests.Response) -> int | None:
+    """How long the server says that its answer is."""
+    said = response.headers.get("Content-Length", "")
+    # More digits than that are a number that Python would not even read.
+    return int(said) if said.isascii() and said.isdigit() and len(said) < 20 else None
+
+
+def _status(response: requests.Response) -> str:
+    # The reason is the server's own text.
+    return f"HTTP {response.status_code} {short(response.reason or '', 100)}".rstrip()
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """An answer whose body is still to come, and how long it is waited for."""
+
+    response: requests.Response
+    patience: Patience
+
+    def body(self) -> Iterator[bytes]:
+        """The body as it comes, not decoded: what is compressed could become any number of bytes.
+
+        Raises:
+            TimeoutError: It trickles.
+        """
+        came = 0
+        self.patience.renew()
+        # Not iter_content: that would lose what came of a chunk before the connection broke.
+        while chunk := self.response.raw.read1(_CHUNK, decode_content=False):
+            yield chunk
+            came += len(chunk)
+            if came >= LEAST:
+                came = 0
+                self.patience.renew()
+            # Also where the connection itself does not ask, as through some proxies.
+            self.patience.check()
 
 
 def _breaks() -> tuple[type[Exception], ...]:
@@ -192,22 +239,24 @@ def _breaks() -> tuple[type[Exception], ...]:
     return (urllib3.exceptions.HTTPError, TimeoutError, ConnectionError)
 
 
-def _receive(
-    source: Source, response: requests.Response, part: Path, done: int, total: int | None, report: Report
-) -> None:
+def _receive(source: Source, answer: _Answer, part: Path, done: int, total: int | None, report: Report) -> None:
     what = f"download {short(source.name, _REASON)}"
     report(what, done, total)
     try:
         with part.open("r+b" if done else "wb") as file:
             file.seek(done)
             file.truncate()
-            # Not iter_content: that would lose what came of a chunk before the connection broke.
-            while chunk := response.raw.read1(_CHUNK):
+            for chunk in answer.body():
+                # Whatever length was said, if any was.
+                _check_room(part, source, done, None, len(chunk))
                 file.write(chunk)
                 done += len(chunk)
                 report(what, done, total)
             file.flush()
             os.fsync(file.fileno())
+    except ImageError:
+        _throw_away(part)
+        raise
     except _breaks() as error:
         raise _Broken from error
     except OSError as error:
@@ -221,19 +270,23 @@ def _receive(
 
 
 @contextmanager
-def _opened(source: Source, headers: dict[str, str], stalled: float) -> Iterator[requests.Response]:
+def _opened(source: Source, headers: dict[str, str], stalled: float) -> Iterator[_Answer]:
     """The answer to a request, after redirects."""
     import requests
 
-    url = source.url
-    with requests.Session() as session:
+    from pytest_vbox.bounded import Patience
+    from pytest_vbox.bounded import session as bounded_session
+
+    url, patience = source.url, Patience(stalled)
+    with bounded_session(lambda: patience) as session:
         # Proxies are the user's wish; .netrc is for other programs.
         session.auth = _no_auth
         for _ in range(_REDIRECTS + 1):
+            patience.renew()
             try:
                 response = session.get(
                     url,
-                    headers={"Accept-Encoding": "identity", **headers},
+                    headers=headers,
                     stream=True,
                     timeout=(min(stalled, 30.0), stalled),
                     allow_redirects=False,
@@ -246,7 +299,7 @@ def _opened(source: Source, headers: dict[str, str], stalled: float) -> Iterator
                 raise ImageError(f"{_shown(url)}: {error}") from harmless(error)
             with response:
                 if not response.is_redirect:
-                    yield response
+                    yield _Answer(response, patience)
                     return
                 url = _next(source, url, response.headers["Location"])
     raise ImageError(f"{source.url}: more than {_REDIRECTS} redirects")
@@ -257,8 +310,11 @@ def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
 
 
 def _next(source: Source, url: str, location: str) -> str:
-    to = urljoin(url, location)
-    scheme = urlsplit(to).scheme
+    try:
+        to = urljoin(url, location)
+        scheme = urlsplit(to).scheme
+    except ValueError:
+        raise ImageError(f"{source.url}: redirected to {_shown(location)}") from None
     if scheme not in {"http", "https"}:
         raise ImageError(f"{source.url}: redirected to {_shown(to)}, which is no web address")
     if scheme == "http" and urlsplit(url).scheme == "https" and not source.insecure:
@@ -284,11 +340,27 @@ def _is_loopback(url: str) -> bool:
     return urlsplit(url).hostname in {"127.0.0.1", "::1", "localhost"}
 
 
-def _check_room(part: Path, needed: int, source: Source) -> None:
+def _check_room(part: Path, source: Source, done: int, length: int | None, chunk: int = 0) -> None:
+    """See that what is still to come may come.
+
+    Args:
+        part: Where it goes.
+        source: What it is.
+        done: Bytes that are here.
+        length: Bytes that are to come, or None if that is not known, or not believed.
+        chunk: Bytes that have come and are not written yet.
+
+    Raises:
+        ImageError: There is no room for it, or it is larger than any image.
+    """
+    needed = chunk if length is None else length
+    if done + needed > MAX_BYTES:
+        raise ImageError(f"{source.url} has more than {MAX_BYTES} bytes, the most that an image may have")
     free = shutil.disk_usage(part.parent).free
     if needed + _ROOM > free:
+        so_far = f"{done} bytes have come" if length is None else f"{length} bytes are to come"
         raise ImageError(
-            f"{source.url}: {needed} bytes are to come, and {part.parent} has room for {free}. "
+            f"{source.url}: {so_far}, and {part.parent} has room for {free} more, {_ROOM} of which are left free. "
             "Make room there, or move the cache folder"
         )
 

@@ -49,7 +49,7 @@ def check_harmless(disk: Path) -> None:
     Raises:
         ImageError: It names another file, or is a difference to one.
     """
-    _check(disk, set())
+    _check([disk], set())
 
 
 def check_whole(disk: Path) -> None:
@@ -78,21 +78,30 @@ def check_whole(disk: Path) -> None:
         raise _incomplete(disk)
 
 
-def _check(disk: Path, seen: set[Path]) -> None:
-    seen.add(disk)
+def _check(disks: list[Path], seen: set[Path]) -> None:
+    """Look at some disks and at all that they lead to, each once, however many others name it."""
+    waiting = list(disks)
+    while waiting:
+        disk = waiting.pop()
+        if disk not in seen:
+            seen.add(disk)
+            waiting += _check_one(disk)
+
+
+def _check_one(disk: Path) -> list[Path]:
+    """Look at one disk; returns those that may name others in turn."""
     try:
         with disk.open("rb") as stream:
             head = stream.read(_SECTOR)
         if head.startswith(b"QFI\xfb"):
             _check_qcow2(disk, head)
         elif head.startswith(_SPARSE) or _TEXT.match(head):
-            for part in _vmdk_parts(disk, head):
-                if part not in seen:
-                    _check(part, seen)
+            return list(dict.fromkeys(_vmdk_parts(disk, head)))
         elif head.startswith(b"QED\0"):
             raise ImageError(f"{disk.name} is a QED, which may be a difference to another file; refused")
     except OSError as error:
         raise ImageError(f"{disk} cannot be read: {error.strerror}") from error
+    return []
 
 
 def _check_qcow2(disk: Path, head: bytes) -> None:
@@ -212,14 +221,15 @@ def check_appliance(ovf: Path) -> list[Path]:
     Raises:
         ImageError: It names another file, or one that is not there, or a disk of it does.
     """
-    files = []
+    files: list[Path] = []
+    seen: set[Path] = set()
     for name, packed in described_files(ovf):
         path = _beside(ovf, name)
         if not path.is_file():
             raise ImageError(f"{ovf.name} names {name!r} as a part of itself, which is not beside it")
         if packed:
             raise ImageError(f"{ovf.name}: its part {name!r} is compressed ({packed:.20}); unpack it first")
-        check_harmless(path)
+        _check([path], seen)
         files.append(path)
     return files
 

@@ -27,7 +27,8 @@ _LINES: Final = 15
 # A VDI becomes larger by whole blocks of so many bytes.
 _VDI_GROWS: Final = 1024 * 1024
 # In VBox.log: why VirtualBox stopped a machine by itself, and that it let it go on.
-_STOPPED: Final = re.compile(r'VM runtime error: .*?errorID=(\S+) message="?(.*?)"?$', re.MULTILINE)
+_STOPPED: Final = "VM runtime error: "
+_WHY: Final = re.compile(r'errorID=(\S{1,100}) message="?(.*)')
 _WENT_ON: Final = re.compile(r"Changing the VM state from '\w+' to 'RUNNING'")
 
 
@@ -156,7 +157,7 @@ def check_not_stopped(machine: Machine, state: MachineState, *, local: bool) -> 
     # The guest can have lines written there, too.
     log = printable(vbox_log(machine).decode(errors="replace"))
     since = max((found.end() for found in _WENT_ON.finditer(log)), default=0)
-    reasons = [f"{found[2]} ({found[1]})" for found in _STOPPED.finditer(log, since)]
+    reasons = _reasons(log, since)
     if not reasons and local and _is_full(Path(machine.snapshot_folder)):
         # VBox.log is on the same disk, and ends before it would say so.
         reasons = ["No space left on device, not even for VBox.log"]
@@ -165,6 +166,20 @@ def check_not_stopped(machine: Machine, state: MachineState, *, local: bool) -> 
             f"VirtualBox has paused {machine.name} by itself: {reasons[-1]}. It goes on with resume(), once that "
             "is mended"
         )
+
+
+def _reasons(log: str, since: int = 0) -> list[str]:
+    """Why VirtualBox stopped the machine, in its own words, each time that it did.
+
+    By lines, of which each is searched once: on one the guest may have written anything.
+    """
+    reasons = []
+    for line in log[since:].split("\n"):
+        why = _WHY.search(line.partition(_STOPPED)[2])
+        if why is not None:
+            words = why[2].removesuffix('"')
+            reasons.append(f"{words} ({why[1]})")
+    return reasons
 
 
 def _is_full(folder: Path) -> bool:

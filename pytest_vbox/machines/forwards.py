@@ -21,7 +21,7 @@ from pytest_vbox.virtualbox import Machine, NATEngine, Redirect, WebSession
 from pytest_vbox.virtualbox.enums import LockType, NATProtocol
 
 # A port that cannot be bound does not stop a machine from starting; VirtualBox only says so in its log.
-_FAILED: Final = re.compile(rb"failed to set up redirection of (\d+) to")
+_FAILED: Final = re.compile(rb"failed to set up redirection of (\d{1,5}) to")
 _TRIES: Final = 5
 #: The name of the NAT rule through which a resumed guest is asked for a sign of life.
 WAKE_RULE: Final = "wake"

@@ -13,12 +13,14 @@ from pytest_vbox.models.definitions import EXTENDS, SECTIONS, Definitions, colle
 from pytest_vbox.models.hardware import Hardware
 from pytest_vbox.models.image import Image
 from pytest_vbox.models.machine import MachineModel
-from pytest_vbox.models.problems import ModelError, Problem, suggestion
+from pytest_vbox.models.problems import MOST_PROBLEMS, ModelError, Problem, suggestion
 from pytest_vbox.models.selection import select_image, select_profile
-from pytest_vbox.models.tree import Node, Origin, from_python, merge
+from pytest_vbox.models.tree import Node, Origin, from_python, merge, size
 from pytest_vbox.models.validation import validate
 
 DEFAULT_PROFILE = "small"
+_MOST_INHERITED = 200_000
+"""Keys and values, counted anew in each entry that inherits them: each is checked there with all it has."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -159,8 +161,19 @@ def _models(model: type[M], section: str, definitions: Definitions) -> Models[M]
     """Checks every entry of a section, and keeps those that the names mean."""
     meant = definitions.entries[section]
     entries: dict[str, _Entry[M]] = {}
+    inherited = 0
     for definition in definitions.every(section):
+        if len(definitions.problems) >= MOST_PROBLEMS:
+            # What is wrong in an entry is found again in all that extend it.
+            definitions.problems.append(Problem(None, None, "", "too much is wrong to look at all of it"))
+            break
         node, whole = definitions.inherited(definition)
+        if definition.parent is not None:
+            inherited += size(node)
+            if inherited > _MOST_INHERITED:
+                message = f"more than {_MOST_INHERITED} keys and values, counting what is inherited"
+                definitions.problems.append(definition.parent.origin.problem(message))
+                break
         made, problems = validate(model, node, (EXTENDS,), partial=not whole)
         definitions.problems += problems
         if made is not None and meant[definition.name] is definition:

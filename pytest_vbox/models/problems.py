@@ -15,6 +15,9 @@ _LONGEST_PATH = 4096
 _LONGEST_SHOWN = 60
 """Characters of a user's own text repeated in a message."""
 
+MOST_PROBLEMS = 100
+"""Problems that are looked for; nobody reads more at once, and each has a hint that is sought among all names."""
+
 _MOST_LISTED = 30
 """Candidates that are listed in a message."""
 

@@ -12,6 +12,9 @@ from pytest_vbox.models.problems import ModelError, Problem
 MAX_DEPTH = 20
 """Levels of mappings and lists in each other; no model comes near it, and it ends what refers to itself."""
 
+_ONE_VALUE = 100
+"""Characters of text that count as one value."""
+
 _LONGEST_PART = 100
 """Characters of one key in a key path, as it is shown."""
 
@@ -117,6 +120,16 @@ def merge(base: Node, over: Node) -> Node:
     for key, node in over.value.items():
         merged[key] = merge(merged[key], node) if key in merged else node
     return Node(merged, over.origin)
+
+
+def size(node: Node) -> int:
+    """How many keys and values there are in a tree; long text counts as several."""
+    value = node.value
+    if isinstance(value, dict):
+        return 1 + sum(map(size, value.values()))
+    if isinstance(value, list):
+        return 1 + sum(map(size, value))
+    return 1 + len(value) // _ONE_VALUE if isinstance(value, str) else 1
 
 
 def plain(node: Node) -> object:

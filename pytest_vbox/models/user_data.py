@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import yaml
+from yaml.nodes import ScalarNode
+
+from pytest_vbox.models.bounded_yaml import BoundedLoader
 
 _HEADER_LINE: Final = "#cloud-config"
 
@@ -28,7 +31,7 @@ _REFUSED: Final[Mapping[str, str]] = {
 }
 #: Keys of a cloud-config that are lists, of which we have one of our own.
 _LISTS: Final = ("users", "packages")
-_MAX_DEPTH: Final = 60
+_LONGEST_NUMBER: Final = 1000
 
 
 class UserDataError(ValueError):
@@ -44,23 +47,21 @@ class UserDataError(ValueError):
         self.line = line
 
 
-class _Loader(yaml.SafeLoader):
-    """PyYAML's loader with a bound for its recursion, near which it takes seconds."""
+class _Loader(BoundedLoader):
+    """PyYAML's loader with bounds."""
 
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self._depth = 0
+    most_levels = 60
 
-    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
-        """One node with all below it."""
-        self._depth += 1
-        if self._depth > _MAX_DEPTH:
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call] # of the stubs
-            raise yaml.MarkedYAMLError(problem=f"nested more than {_MAX_DEPTH} levels deep", problem_mark=mark)
-        try:
-            return super().compose_node(parent, index)  # type: ignore[arg-type] # the stubs narrow the index
-        finally:
-            self._depth -= 1
+    def construct_yaml_int(self, node: ScalarNode) -> int:
+        """A whole number; in YAML 1.1 it may be ``1:30:00`` too, which costs the square of its length."""
+        if len(node.value) > _LONGEST_NUMBER:
+            raise yaml.MarkedYAMLError(
+                problem=f"a number of more than {_LONGEST_NUMBER} digits", problem_mark=node.start_mark
+            )
+        return super().construct_yaml_int(node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from pytest_vbox.models.image import NO_SOURCE
-from pytest_vbox.models.problems import Problem, nearest, shown, suggestion
+from pytest_vbox.models.problems import MOST_PROBLEMS, Problem, nearest, shown, suggestion
 from pytest_vbox.models.tree import Node, plain
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ def validate(
     except ValidationError as error:
         # Kept from escaping, not even as a cause: its errors carry the inputs, and among them passwords.
         details = error.errors(include_url=False)
-    told = [detail for detail in details if not _follows(detail, details, partial=partial)]
-    return None, [_problem(model, node, detail, also) for detail in told]
+    told = (detail for detail in details if not _follows(detail, details, partial=partial))
+    return None, [_problem(model, node, detail, also) for detail in islice(told, MOST_PROBLEMS)]
 
 
 def _follows(detail: ErrorDetails, details: Sequence[ErrorDetails], *, partial: bool) -> bool:

@@ -13,14 +13,12 @@ from pathlib import Path
 import yaml
 from yaml.nodes import MappingNode, ScalarNode, SequenceNode
 
+from pytest_vbox.models.bounded_yaml import BoundedLoader, TooMuchError
 from pytest_vbox.models.problems import Problem, shown
 from pytest_vbox.models.tree import MAX_DEPTH, Node, Origin
 
 MAX_BYTES = 1024 * 1024
 """Size of a file."""
-
-MAX_NODES = 20_000
-"""Keys and values of a file, counted again wherever an alias repeats them."""
 
 _TAG = "tag:yaml.org,2002:"
 _MERGE = _TAG + "merge"
@@ -28,34 +26,12 @@ _SCALARS = {_TAG + name for name in ("str", "int", "float", "bool", "null")}
 _BOOLEANS = {"true": True, "false": False}
 
 
-class _TooMuchError(yaml.MarkedYAMLError):
-    """A bound was exceeded; the rest of the file isn't looked at."""
-
-    def __init__(self, message: str, mark: yaml.Mark) -> None:
-        super().__init__(problem=message, problem_mark=mark)
-
-
-class _Loader(yaml.SafeLoader):
+class _Loader(BoundedLoader):
     """PyYAML's loader with YAML 1.2's short list of words that are not text, and with bounds."""
 
+    most_levels = MAX_DEPTH
     # Empty, so that 1.1's resolvers (yes, no, 12:30, 0777, dates) are not inherited.
     yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML's own attribute, filled below
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self._depth = 0
-        self._nodes = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
-        """One node with all below it; PyYAML's own, but bounded while composing, as it recurses."""
-        self._depth += 1
-        self._nodes += 1
-        event = self.peek_event()  # type: ignore[no-untyped-call] # of the stubs
-        _check_bounds(self._depth, self._nodes, event.start_mark)
-        try:
-            return super().compose_node(parent, index)  # type: ignore[arg-type] # the stubs narrow the index
-        finally:
-            self._depth -= 1
 
 
 _Loader.add_implicit_resolver(_TAG + "null", re.compile(r"(?:~|null|Null|NULL|)\Z"), ["~", "n", "N", ""])
@@ -93,7 +69,7 @@ def _parse(text: str, top: Origin) -> tuple[Node | None, list[Problem]]:
         if root is None:
             return None, []
         builder = _Builder()
-        return builder.build(root, top, 1), builder.problems
+        return builder.build(root, top), builder.problems
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         message = f"not valid YAML: the character U+{ord(text[error.position]):04X} is not allowed"
@@ -111,7 +87,7 @@ def _syntax_problem(error: yaml.MarkedYAMLError, top: Origin) -> Problem:
     mark = error.problem_mark or error.context_mark
     said = error.problem or error.context or "not understood"
     message, hint = f"not valid YAML: {said}", ""
-    if isinstance(error, _TooMuchError):
+    if isinstance(error, TooMuchError):
         message = said
     elif "alias" in said or " tag " in said or "anchor" in said:
         # PyYAML repeats the name here, which may be the rest of a password that begins with *, ! or &.
@@ -126,30 +102,19 @@ def _syntax_problem(error: yaml.MarkedYAMLError, top: Origin) -> Problem:
     return Problem(top.file, mark.line + 1, "", message, hint, column=mark.column + 1)
 
 
-def _check_bounds(depth: int, nodes: int, mark: yaml.Mark) -> None:
-    if depth > MAX_DEPTH:
-        raise _TooMuchError(f"nested more than {MAX_DEPTH} levels deep, or an anchor that contains itself", mark)
-    if nodes > MAX_NODES:
-        raise _TooMuchError(f"more than {MAX_NODES} keys and values, counting what aliases repeat", mark)
-
-
 class _Builder:
     """Makes the tree from PyYAML's nodes, and collects what is wrong on the way."""
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
-        self._nodes = 0
 
-    def build(self, node: yaml.Node, origin: Origin, depth: int) -> Node:
+    def build(self, node: yaml.Node, origin: Origin) -> Node:
         """The tree under one node; ``origin`` is that of its key."""
-        self._count(node, depth)
         if isinstance(node, MappingNode) and node.tag == _TAG + "map":
-            return Node(self._mapping(node, origin, depth), origin)
+            return Node(self._mapping(node, origin), origin)
         if isinstance(node, SequenceNode) and node.tag == _TAG + "seq":
             items = enumerate(node.value)
-            children = [
-                self.build(item, origin.child(i, item.start_mark.line + 1), depth + 1) for i, item in items
-            ]
+            children = [self.build(item, origin.child(i, item.start_mark.line + 1)) for i, item in items]
             return Node(children, origin)
         if isinstance(node, ScalarNode) and (node.tag in _SCALARS or node.tag == _MERGE):
             return Node(self._scalar(node, origin), origin)
@@ -168,7 +133,7 @@ class _Builder:
             self.problems.append(origin.problem(f"must be true or false, not {shown(text)}"))
         return _BOOLEANS.get(text.lower())
 
-    def _mapping(self, node: MappingNode, origin: Origin, depth: int) -> dict[str, Node]:
+    def _mapping(self, node: MappingNode, origin: Origin) -> dict[str, Node]:
         children: dict[str, Node] = {}
         for key, value in self._own_pairs(node, origin):
             line = key.start_mark.line + 1
@@ -177,11 +142,11 @@ class _Builder:
                 first = children[key.value].origin.line
                 self.problems.append(place.problem(f"the key is here twice, first on line {first}"))
                 continue
-            children[key.value] = self.build(value, place, depth + 1)
-        for key, value in self._merged_pairs(node, origin, depth):
+            children[key.value] = self.build(value, place)
+        for key, value in self._merged_pairs(node, origin):
             if key.value not in children:
                 place = origin.child(key.value, key.start_mark.line + 1)
-                children[key.value] = self.build(value, place, depth + 1)
+                children[key.value] = self.build(value, place)
         return children
 
     def _own_pairs(self, node: MappingNode, origin: Origin) -> Iterator[tuple[ScalarNode, yaml.Node]]:
@@ -192,22 +157,15 @@ class _Builder:
             elif key.tag != _MERGE:
                 yield key, value
 
-    def _merged_pairs(
-        self, node: MappingNode, origin: Origin, depth: int
-    ) -> Iterator[tuple[ScalarNode, yaml.Node]]:
+    def _merged_pairs(self, node: MappingNode, origin: Origin) -> Iterator[tuple[ScalarNode, yaml.Node]]:
         """The pairs that YAML's merge key ``<<`` brings in, the stronger ones first."""
         for key, value in node.value:
             if key.tag != _MERGE:
                 continue
             for source in value.value if isinstance(value, SequenceNode) else [value]:
-                self._count(source, depth)
                 if not isinstance(source, MappingNode):
                     place = origin.child("<<", key.start_mark.line + 1)
                     self.problems.append(place.problem("must be an alias of a mapping, such as <<: *name"))
                     continue
                 yield from self._own_pairs(source, origin)
-                yield from self._merged_pairs(source, origin, depth + 1)
-
-    def _count(self, node: yaml.Node, depth: int) -> None:
-        self._nodes += 1
-        _check_bounds(depth, self._nodes, node.start_mark)
+                yield from self._merged_pairs(source, origin)

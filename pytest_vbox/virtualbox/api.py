@@ -50,7 +50,10 @@ _NO_SOAP: Final = (
 )
 _MAX_ERROR_INFOS: Final = 5
 # What the web service puts around VirtualBox's words; the code is in the exception anyway.
-_WRAPPING: Final = re.compile(r"^apirc=0x[0-9a-f]+\s*|\s*\(0x[0-9a-f]+\)$", re.IGNORECASE)
+_BEFORE: Final = re.compile(r"apirc=0x[0-9a-f]{1,16}\s*", re.IGNORECASE)
+_BEHIND: Final = re.compile(r"\(0x[0-9a-f]{1,16}\)", re.IGNORECASE)
+# Characters of a text of VirtualBox's; some have a few lines, none a page.
+_LONGEST_TEXT: Final = 10_000
 
 
 class _WireTransport(Transport):
@@ -264,7 +267,14 @@ def _child(detail: etree._Element | None, name: str) -> etree._Element | None:
 
 def _own_words(message: str) -> str:
     """VirtualBox's text without the wrapping of the web service: ``VirtualBox error: apirc=0x… TEXT (0x…)``."""
-    return _WRAPPING.sub("", message.removeprefix("VirtualBox error:").strip())
+    words = message.removeprefix("VirtualBox error:").strip()
+    if len(words) > _LONGEST_TEXT:
+        # It was no VirtualBox that said it; searching it for more would be work that it chose.
+        return f"{words[:_LONGEST_TEXT]}…"
+    before = _BEFORE.match(words)
+    words = words[before.end() :] if before else words
+    start = words.rfind("(")
+    return words[:start].rstrip() if start >= 0 and _BEHIND.fullmatch(words, start) else words
 
 
 def _is_no_soap(error: Exception) -> bool:

@@ -13,11 +13,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from pytest_vbox.bounded import Look
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.secret import Secret, forget_frames
 from pytest_vbox.virtualbox import compat
 from pytest_vbox.virtualbox.api import LOGON, Api
-from pytest_vbox.virtualbox.bounded import Look
 from pytest_vbox.virtualbox.enums import LockType, MachineState, SessionState, VBoxEventType
 from pytest_vbox.virtualbox.errors import (
     Aborted,

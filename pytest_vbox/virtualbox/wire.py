@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 import requests
 import urllib3.exceptions
 
+from pytest_vbox.bounded import Look, Patience
+from pytest_vbox.bounded import session as bounded_session
 from pytest_vbox.printable import harmless
-from pytest_vbox.virtualbox.bounded import Look, adapter
 from pytest_vbox.virtualbox.errors import NeverArrived, ServiceUnavailable
 
 #: Seconds after which a call that got no answer at all is given up. Long operations do not come near it:
@@ -43,7 +44,7 @@ class Wire:
     Args:
         url: The service's address.
         ca: A file with the certificate authority for ``https``, if it is not one the system knows.
-        look: Is told of each new connection without https, before anything is sent; see :func:`adapter`.
+        look: Is told of each new connection without https, before anything is sent.
     """
 
     def __init__(self, url: str, *, ca: str | None = None, look: Look = lambda _, __: None) -> None:
@@ -67,14 +68,10 @@ class Wire:
         """The calling thread's HTTP session."""
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
-            session = requests.Session()
+            session = bounded_session(lambda: Patience(ANSWER_TIMEOUT), self._look)
             # No proxy and no .netrc: the address is the user's, and its password is not HTTP's.
             session.trust_env = False
             session.verify = self._ca or True
-            # What is compressed could become any number of bytes.
-            session.headers["Accept-Encoding"] = "identity"
-            for scheme in ("http://", "https://"):
-                session.mount(scheme, adapter(ANSWER_TIMEOUT, self._look))
             self._local.session = session
             with self._lock:
                 self._close_those_of_ended_threads()

@@ -68,9 +68,8 @@ def distil(data: bytes, operations: Collection[str]) -> bytes:
         WsdlError: ``data`` is not VirtualBox's description, or it has none of the operations.
     """
     root = parse(data)
-    kept = {
-        name for name in operations if root.find(f"{WSDL}portType/{WSDL}operation[@name='{name}']") is not None
-    }
+    served = {str(operation.get("name")) for operation in root.iterfind(f"{WSDL}portType/{WSDL}operation")}
+    kept = served.intersection(operations)
     if not kept:
         raise WsdlError("it has none of the operations that pytest-vbox calls")
     for section in ("portType", "binding"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from pytest_vbox.guest import (
     run,
 )
 from pytest_vbox.guest import output as output_module
-from pytest_vbox.guest.output import ErrorStream, Output
+from pytest_vbox.guest.output import MOST_KEPT, ErrorStream, Output
 from pytest_vbox.guest.script import compose
 from unit.kit.tracebacks import shown
 
@@ -178,6 +179,37 @@ def test_a_flood_is_bounded(connection: Connection, monkeypatch: pytest.MonkeyPa
     assert done.stdout.endswith("last\n")
     assert "bytes left out here" in done.stdout
     assert len(done.stdout) < 250_000
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="how much memory is used stands in /proc")
+def test_a_flood_of_64_mib_takes_no_more_memory_than_what_is_kept(connection: Connection) -> None:
+    before, most, done = _resident(), 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal most
+        while not done.wait(0.005):
+            most = max(most, _resident())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        flood = run(connection, "echo first; head -c 64M /dev/zero; echo last", timeout=50)
+    finally:
+        done.set()
+        watcher.join()
+    head, _, tail = flood.stdout.partition("\n[pytest-vbox: ")
+    left_out, _, tail = tail.partition(" bytes left out here]\n")
+    assert (head[:6], tail[-6:]) == ("first\n", "\0last\n")
+    assert len(head) == MOST_KEPT // 2 <= len(tail) < MOST_KEPT // 2 + 512 * 1024
+    assert len(head) + int(left_out) + len(tail) == 64 * 1024**2 + len("first\nlast\n")
+    # What is kept as bytes, in one piece, and as text; the server is in this process, too. All of it would be
+    # 64 MiB three times.
+    assert most - before < 6 * MOST_KEPT
+
+
+def _resident() -> int:
+    """Bytes of memory that this process uses."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 64])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import errno
+import gzip
 import hashlib
 import ipaddress
 import json
@@ -12,6 +14,7 @@ import shutil
 import ssl
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from pytest_vbox.images import ImageError
+from pytest_vbox.images import ImageError, download
 from pytest_vbox.images.download import ATTEMPTS, Source, fetch, fetch_sum
 from pytest_vbox.images.report import silent
 
@@ -216,7 +219,7 @@ def test_there_is_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     with Web(lambda _, handler: ranged(handler, BODY)) as web:
-        refused(web, tmp_path, rf"{len(BODY)} bytes are to come, and .* has room for 1000")
+        refused(web, tmp_path, rf"{len(BODY)} bytes are to come, and .* has room for 1000 more")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -326,10 +329,205 @@ fetch(Source(sys.argv[1]), Path(sys.argv[2]), None, lambda *step: print(step[1],
         assert [wanted for _, wanted in web.requests] == ["", f"bytes={part}-" if part else ""]
 
 
-def listed(answer: Callable[[Web, Any], None], insecure: bool = False) -> str:
+# Servers that do not come to an end
+
+
+def chunked(handler: Any, size: int, **headers: str) -> None:
+    """Answer without saying how much will come."""
+    handler.send_response(200)
+    for name, value in {"Transfer-Encoding": "chunked", **headers}.items():
+        handler.send_header(name, value)
+    handler.end_headers()
+    for start in range(0, size, 64 * 1024):
+        piece = BODY[start % len(BODY) :][: 64 * 1024]
+        handler.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+    handler.wfile.write(b"0\r\n\r\n")
+
+
+@pytest.fixture
+def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Bytes that may be written to a disk that is nearly full, which shrink as they are used."""
+    usage, room = shutil.disk_usage(tmp_path), 1_500_000
+
+    def used(_: Path) -> Any:
+        here = sum(file.stat().st_size for file in tmp_path.iterdir())
+        return usage._replace(free=64 * 1024**2 + room - here)
+
+    monkeypatch.setattr(shutil, "disk_usage", used)
+    return room
+
+
+def test_what_comes_without_a_length_stops_where_the_disk_would_be_full(tmp_path: Path, room: int) -> None:
+    most = 0
+
+    def watch(_what: str, done: int, _total: int | None) -> None:
+        nonlocal most
+        most = max(most, done)
+
+    with (
+        Web(lambda _, handler: chunked(handler, 20 * 1024**2)) as web,
+        pytest.raises(ImageError, match=r"\d+ bytes have come, and .* has room for .* Make room there"),
+    ):
+        fetch(Source(f"{web.url}/disk.img"), tmp_path / "disk.img", None, watch)
+    assert room - 128 * 1024 < most <= room
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_others_fill_meanwhile_is_not_filled_to_its_last_byte(tmp_path: Path, room: int) -> None:
+    def answer(_: Web, handler: Any) -> None:
+        (tmp_path / "others").write_bytes(b"x" * room)
+        ranged(handler, BODY[:1_000_000])
+
+    with Web(answer) as web:
+        refused(web, tmp_path, "has room for", sha256=None)
+    assert [path.name for path in tmp_path.iterdir()] == ["others"]
+
+
+@pytest.mark.parametrize("says", [True, False], ids=["says so", "does not say"])
+def test_what_is_larger_than_any_image_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: bool
+) -> None:
+    monkeypatch.setattr(download, "MAX_BYTES", 1024**2)
+    with Web(lambda _, handler: send(handler, BODY) if says else chunked(handler, 20 * 1024**2)) as web:
+        refused(web, tmp_path, "more than 1048576 bytes, the most that an image may have")
+        assert len(web.requests) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+_TRICKLES = {
+    "body": (b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", b" "),
+    "header": (b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+    "status": (b"HTTP/1.1 200 ", b"O"),
+    "continue": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "chunks": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+    "chunk-size": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0"),
+    "trailer": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n \r\n0\r\n", b"X: y\r\n"),
+}
+
+
+def trickle(kind: str) -> Callable[[Web, Any], None]:
+    """Answer bit by bit, for ever."""
+    start, more = _TRICKLES[kind]
+
+    def answer(web: Web, handler: Any) -> None:
+        handler.wfile.write(start)
+        with contextlib.suppress(OSError):
+            while not web.stopped.wait(0.01):
+                handler.wfile.write(more)
+
+    return answer
+
+
+@pytest.fixture
+def twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A download is resumed once."""
+    monkeypatch.setattr(download, "ATTEMPTS", 2)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.usefixtures("twice")
+@pytest.mark.parametrize("kind", _TRICKLES)
+def test_a_server_that_trickles_has_an_end(tmp_path: Path, kind: str) -> None:
+    with Web(trickle(kind)) as web:
+        refused(web, tmp_path, "the connection broke 2 times", stalled=0.2)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.usefixtures("twice")
+def test_a_server_behind_a_proxy_that_trickles_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_PROXY", "no_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with Web(trickle("continue")) as web:
+        monkeypatch.setenv("http_proxy", web.url)
+        with pytest.raises(ImageError, match="the connection broke 2 times"):
+            fetch(Source("http://disks.invalid/disk.img"), tmp_path / "disk.img", None, silent, 0.2)
+        assert [path for path, _ in web.requests] == 2 * ["http://disks.invalid/disk.img"]
+
+
+def test_one_that_trickled_is_gone_on_with(tmp_path: Path) -> None:
+    def answer(web: Web, handler: Any) -> None:
+        if len(web.requests) > 1:
+            ranged(handler, BODY)
+            return
+        send(handler, BODY, stop_at=1_000_000, ETag='"1"')
+        with contextlib.suppress(OSError):
+            for byte in BODY[1_000_000:]:
+                handler.wfile.write(bytes([byte]))
+                if web.stopped.wait(0.01):
+                    return
+
+    with Web(answer) as web:
+        assert got(web, tmp_path, stalled=0.3) == BODY
+        (_, wanted) = web.requests[1]
+        assert int(wanted.removeprefix("bytes=").rstrip("-")) >= 1_000_000
+
+
+def test_a_slow_line_is_not_taken_for_one_that_trickles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "LEAST", 1000)
+
+    def answer(web: Web, handler: Any) -> None:
+        send(handler, BODY[:20_000], stop_at=0)
+        for start in range(0, 20_000, 1000):
+            handler.wfile.write(BODY[start : start + 1000])
+            web.stopped.wait(0.03)
+
+    with Web(answer) as web:
+        # In all it takes twice as long.
+        assert got(web, tmp_path, None, stalled=0.3) == BODY[:20_000]
+        assert len(web.requests) == 1
+
+
+def endless_redirect(web: Web, handler: Any) -> None:
+    """Lead elsewhere, with a body that is as long as anybody listens."""
+    if len(web.requests) > 1:
+        ranged(handler, BODY)
+        return
+    handler.send_response(302)
+    handler.send_header("Location", "/mirror/disk.img")
+    handler.end_headers()
+    with contextlib.suppress(OSError):
+        while not web.stopped.is_set():
+            handler.wfile.write(BODY)
+
+
+@pytest.mark.timeout(20)
+def test_the_body_of_a_redirect_is_not_read(tmp_path: Path) -> None:
+    with Web(endless_redirect) as web:
+        assert got(web, tmp_path) == BODY
+
+
+@pytest.mark.parametrize("location", ["http://[", "https://[::1", "//[x"])
+def test_a_redirect_to_what_is_no_address(tmp_path: Path, location: str) -> None:
+    with Web(lambda _, handler: send(handler, b"", 302, Location=location)) as web:
+        refused(web, tmp_path, "redirected to")
+
+
+@pytest.mark.parametrize("length", ["\xb2", "9" * 5000, "-1", "1 1"])
+def test_a_length_that_is_none_is_not_believed(tmp_path: Path, length: str) -> None:
+    def answer(_: Web, handler: Any) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", length)
+        handler.end_headers()
+        handler.wfile.write(b"disk")
+
+    with Web(answer) as web:
+        assert got(web, tmp_path, None) == b"disk"
+
+
+def test_why_a_server_refuses_is_shown_without_what_a_terminal_obeys(tmp_path: Path) -> None:
+    def answer(_: Web, handler: Any) -> None:
+        handler.wfile.write(b"HTTP/1.1 404 \x1b]0;owned\x07" + b"x" * 5000 + b"\r\nContent-Length: 0\r\n\r\n")
+
+    with Web(answer) as web, pytest.raises(ImageError) as caught:
+        got(web, tmp_path)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 300
+
+
+def listed(answer: Callable[[Web, Any], None], insecure: bool = False, stalled: float = 5) -> str:
     """The sum of ``disk.img`` in a list that a server has."""
     with Web(answer) as web:
-        return fetch_sum("disk.img", f"{web.url}/SHA256SUMS", insecure=insecure)
+        return fetch_sum("disk.img", f"{web.url}/SHA256SUMS", insecure=insecure, stalled=stalled)
 
 
 def test_a_list_of_sums_is_fetched() -> None:
@@ -375,3 +573,33 @@ def test_a_list_that_is_not_there_or_no_list() -> None:
         listed(lambda _, handler: send(handler, b"<html>"))
     with pytest.raises(ImageError, match="no answer"):
         listed(lambda *_: None)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", _TRICKLES)
+def test_a_list_that_trickles_has_an_end(kind: str) -> None:
+    with pytest.raises(ImageError, match=r"no answer|the connection broke"):
+        listed(trickle(kind), stalled=0.2)
+
+
+@pytest.mark.timeout(20)
+def test_a_list_without_end_is_not_read() -> None:
+    with pytest.raises(ImageError, match="too long for a list of sums"):
+        listed(lambda _, handler: chunked(handler, 10 * 1024**3))
+
+
+def test_a_list_that_is_packed_is_not_unpacked() -> None:
+    packed = gzip.compress(b"\0" * 16 * 1024**2)
+
+    def answer(_: Web, handler: Any) -> None:
+        assert handler.headers["Accept-Encoding"] == "identity"
+        send(handler, packed, Content_Encoding="gzip")
+
+    tracemalloc.start()
+    try:
+        with pytest.raises(ImageError, match="is no list of SHA-256 sums"):
+            listed(answer)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 4 * 1024**2

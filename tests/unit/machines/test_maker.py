@@ -21,13 +21,15 @@ from unit.kit.service import FakeService, Refusal
 
 from .workshop import workshop
 
+NAME = "pytest-one-0123abcd"
+
 
 @pytest.fixture
 def maker(service: FakeService, tmp_path: Path) -> Iterator[Maker]:
     """A maker of a VirtualBox on this computer, which puts machines into ``vms``."""
     workshop(service)
     service.handlers["IVirtualBox_composeMachineFilename"] = lambda call: str(
-        tmp_path / "vms" / call["group"].rpartition("/")[2] / call["name"] / f"{call['name']}.vbox"
+        tmp_path / "vms" / call["group"].strip("/") / call["name"] / f"{call['name']}.vbox"
     )
     state = tmp_path / "state"
     context = Context(service.session, state, local=True, address="127.0.0.1", artifacts=tmp_path / "artifacts")
@@ -36,17 +38,17 @@ def maker(service: FakeService, tmp_path: Path) -> Iterator[Maker]:
     ledger.close()
 
 
-@pytest.mark.parametrize("group", ["pytest-vbox", "golden"])
+@pytest.mark.parametrize("group", ["pytest-vbox", "pytest-vbox/golden"])
 def test_virtualbox_forgets_the_seed_of_a_machine_whose_process_died_while_it_was_removed(
     maker: Maker, service: FakeService, tmp_path: Path, group: str
 ) -> None:
-    folder = tmp_path / "vms" / group / "one"
+    folder = tmp_path / "vms" / group / NAME
     folder.mkdir(parents=True)
     disc = folder / "cloud-init.iso"
     disc.touch()
     service.answer("IVirtualBox_openMedium", service.add("disc"))
     service.answer("IMedium_close", None)
-    assert not maker.take_away("id-1", "one")
+    assert not maker.take_away("id-1", NAME)
     (opened,) = service.called("IVirtualBox_openMedium")
     assert (opened["location"], opened["deviceType"]) == (str(disc), "DVD")
     assert service.called("IMedium_close") == [{"_this": "disc"}]
@@ -56,11 +58,11 @@ def test_virtualbox_forgets_the_seed_of_a_machine_whose_process_died_while_it_wa
 def test_a_seed_that_virtualbox_cannot_open_goes_with_the_folder(
     maker: Maker, service: FakeService, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "vms" / "pytest-vbox" / "one"
+    folder = tmp_path / "vms" / "pytest-vbox" / NAME
     folder.mkdir(parents=True)
     (folder / "cloud-init.iso").touch()
     service.answer("IVirtualBox_openMedium", Refusal(0x80BB0005, "VERR_EOF"))
-    maker.take_away("id-1", "one")
+    maker.take_away("id-1", NAME)
     assert not folder.exists()
 
 

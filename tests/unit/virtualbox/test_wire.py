@@ -125,6 +125,20 @@ def test_a_description_of_10_gb_is_not_read(server: _Server) -> None:
         Wire(server.url).get_wsdl()
 
 
+@pytest.mark.timeout(20)
+def test_the_body_of_a_redirect_is_not_read(server: _Server) -> None:
+    def answer(request: http.server.BaseHTTPRequestHandler) -> None:
+        request.send_response(307)
+        request.send_header("Location", "/elsewhere")
+        request.end_headers()
+        while not server.over.is_set():
+            request.wfile.write(b"<x/>" * 64 * 1024)
+
+    server.answer = answer
+    with pytest.raises(ServiceUnavailable, match="sends us on to /elsewhere, which is not followed"):
+        connect(server.url, WHO)
+
+
 def test_an_answer_of_10_gb_is_not_read(server: _Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "MAX_ANSWER", 2 * 1024**2)
     server.answer = _endless
