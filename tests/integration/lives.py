@@ -304,7 +304,8 @@ class Stage:
     def wait_until_reaped(self, life: Life) -> bool:
         """Wait until the reaper has gone; whether it did, within the minute that we promise."""
         folder = run_folder(places.state_folder(), life.run)
-        if not address_file(places.state_folder(), life.run).exists() and not any(folder.glob("[0-9]*.json")):
+        self._wait_while(lambda: any(self._processes(life)), _PATIENCE)
+        if folder.exists() and all(path.suffix == ".lock" for path in folder.iterdir()):
             # Killed before it wrote anything down, and so before it had a reaper: its folder is for the next run.
             self.host.clean_up_abandoned()
         return self._wait_while(lambda: folder.exists() or any(self._processes(life)), _PATIENCE)
