@@ -105,6 +105,7 @@ class Register:
             if lock is not None:
                 lock.release()
                 _unlink(self._lock_of(participant))
+                self._tidy()
 
     @contextmanager
     def open(self, host: str) -> Iterator[OpenCount]:

@@ -203,7 +203,7 @@ class Life:
         if reaper is not None:
             with suppress(psutil.NoSuchProcess):  # it went just now
                 reaper.kill()
-            psutil.wait_procs([reaper], 10)
+            wait_for_end([reaper])
         return reaper is not None
 
     def reaper(self) -> psutil.Process | None:
@@ -384,6 +384,14 @@ class Stage:
                 # Folders of ours stay, but for those of machines.
                 if place == machines or not path.is_dir():
                     yield f"file {path}"
+
+
+def wait_for_end(processes: list[psutil.Process], patience: float = 20) -> None:
+    """Wait until processes have ended, whether or not their parents have heard of it."""
+    deadline, pause = Deadline(patience), multiprocessing.Event()
+    while any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes):
+        assert not deadline.expired
+        pause.wait(0.01)
 
 
 def _below(medium: Medium) -> Iterator[Medium]:

@@ -33,9 +33,6 @@ def _lives(at_most: int = 10) -> list[object]:
 
 
 _PATIENCE = 100.0
-#: Of all steps, as many have to be met at the least: what goes on in the background does not make the same calls
-#: each time.
-_MOST = 0.8
 Record = Callable[[str, object], None]
 
 
@@ -65,6 +62,11 @@ def _check(stage: Stage, life: Life, what: str) -> list[str]:
     return [f"{what}: {left}" for left in stage.left_of(life)]
 
 
+def _nearly_all(times: int, steps: int) -> bool:
+    """Whether as many steps were met as can be: what goes on in the background makes other calls each time."""
+    return times >= 0.8 * steps - 2
+
+
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("life", "most"), _lives())
 def test_a_run_killed_at_any_call_leaves_nothing(
@@ -88,7 +90,7 @@ def test_a_run_killed_at_any_call_leaves_nothing(
             problems += _check(stage, led[0], what)
     record_property("times", times)
     assert problems == []
-    assert times > _MOST * len(steps) * (2 if most is None else 1)
+    assert _nearly_all(times, len(steps) * (2 if most is None else 1))
 
 
 @pytest.mark.timeout(300)
@@ -129,8 +131,7 @@ def test_a_reaper_killed_at_any_call_is_replaced_and_nothing_is_left(
         problems += _check(stage, led[0], what)
     record_property("times", sum(killed))
     assert problems == []
-    # Before there is anything to clean up, there is no reaper.
-    assert sum(killed) > _MOST * len(steps) - 2
+    assert _nearly_all(sum(killed), len(steps))
 
 
 @pytest.mark.timeout(1800)
@@ -154,7 +155,7 @@ def test_a_run_killed_with_its_reaper_at_any_call_is_cleaned_up_after_by_the_nex
         problems += _check(stage, led[0], what)
     record_property("times", times)
     assert problems == []
-    assert times > _MOST * len(steps)
+    assert _nearly_all(times, len(steps))
 
 
 @pytest.mark.timeout(1800)
@@ -183,7 +184,7 @@ def test_a_worker_killed_at_any_call_is_cleaned_up_after_while_its_run_goes_on(
             problems += _check(stage, led[0], what)
     record_property("times", times)
     assert problems == []
-    assert times > _MOST * len(steps)
+    assert _nearly_all(times, len(steps))
 
 
 @pytest.mark.timeout(1800)
@@ -210,7 +211,7 @@ def test_a_run_killed_while_virtualbox_gets_to_know_its_base_leaves_nothing_that
             problems.append(f"the next one after one {what}: {outcome} {words[-1500:]}")
     record_property("times", times)
     assert problems == []
-    assert times > _MOST * len(steps)
+    assert _nearly_all(times, len(steps))
 
 
 @pytest.mark.timeout(300)
@@ -251,7 +252,7 @@ def test_any_call_that_fails_once_is_an_error_of_ours_or_none_and_leaves_nothing
             problems += _check(stage, led, what)
     record_property("times", times)
     assert problems == []
-    assert times > _MOST * len(steps)
+    assert _nearly_all(times, len(steps))
 
 
 @pytest.mark.timeout(300)
@@ -316,4 +317,4 @@ def test_a_web_session_that_ends_at_any_call_is_renewed_or_an_error_of_ours_and_
         problems += _check(stage, led[0], what)
     record_property("times", times)
     assert problems == []
-    assert times > _MOST * len(steps)
+    assert _nearly_all(times, len(steps))

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
+from lives import wait_for_end
 from own_rig import OwnRig, own_rig, rig_only
 
-from pytest_vbox.deadline import Deadline
 from pytest_vbox.hosts import connect_host
 from pytest_vbox.machines import VirtualBoxHost
 from pytest_vbox.machines.plan import GOLDEN_GROUP, GROUP
@@ -58,7 +56,7 @@ def _kill_service(state: Path) -> None:
     process = _record(state).service.find()
     assert process is not None
     process.kill()
-    _wait_for_end([process])
+    wait_for_end([process])
 
 
 def _kill_server(rig: OwnRig) -> None:
@@ -66,14 +64,7 @@ def _kill_server(rig: OwnRig) -> None:
     assert victims
     for victim in victims:
         victim.kill()
-    _wait_for_end(victims)
-
-
-def _wait_for_end(processes: list[psutil.Process]) -> None:
-    deadline, pause = Deadline(20), threading.Event()
-    while any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes):
-        assert not deadline.expired
-        pause.wait(0.02)
+    wait_for_end(victims)
 
 
 def _left(host: VirtualBoxHost, name: str) -> list[str]:
