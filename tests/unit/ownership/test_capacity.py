@@ -627,9 +627,22 @@ def test_a_killed_process_leaves_no_files(bench: Bench, tmp_path: Path) -> None:
     puppet = bench.puppet()
     assert puppet.do("take one 1") == "done"
     puppet.kill()
+    assert len(list((tmp_path / "capacity").iterdir())) == 3
     other.close()
-    assert len(list((tmp_path / "capacity").iterdir())) == 2
-    Capacity(tmp_path, "another host", TWO, "run-2").close()
+    assert list((tmp_path / "capacity").iterdir()) == []
+
+
+def test_what_a_killed_process_left_in_the_count_goes_with_the_last_who_counts(
+    bench: Bench, tmp_path: Path
+) -> None:
+    other = bench.capacity()
+    puppet = bench.puppet()
+    assert puppet.do("take one 1") == "done"
+    place = other.try_take("two", 1)
+    puppet.kill()
+    assert place is not None
+    place.release()
+    other.close()
     assert list((tmp_path / "capacity").iterdir()) == []
 
 
