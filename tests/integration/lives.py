@@ -381,8 +381,8 @@ class Stage:
                 name = str(path.relative_to(place))
                 if bases in path.parents or path == bases or str(path) in keys or _FOR_LATER.fullmatch(name):
                     continue
-                # Folders of ours stay, but for those of machines.
-                if place == machines or not path.is_dir():
+                # Folders of ours stay, but for those of machines; and so does what this process itself is using.
+                if place == machines or not (path.is_dir() or path.name.startswith(f"{os.getpid()}-")):
                     yield f"file {path}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from fault_proxy import FaultProxy, after, before, instead
 from lives import Life, Stage, sample, untouched
-from own_rig import VICTIMS, OwnRig, own_rig, restart_web_service
+from own_rig import VICTIMS, OwnRig, own_rig, restart_server, restart_web_service
 
 from pytest_vbox import places
 from pytest_vbox.deadline import Deadline
@@ -102,11 +103,11 @@ def test_virtualbox_dies_at_any_call(
     assert outcome == "ok", words
 
 
-def _killed_with_its_reaper(stage: Stage) -> Life:
+def _killed_with_its_reaper(stage: Stage, life: str = "cold", at: str = "IMachine_unregister") -> Life:
     """A life that ended with a machine, and with nobody to clean up."""
     led: list[Life] = []
-    stage.proxy.on("IMachine_unregister", instead(lambda: led[0].kill_with_reaper()))
-    led.append(stage.begin("cold"))
+    stage.proxy.on(at, instead(lambda: led[0].kill_with_reaper()))
+    led.append(stage.begin(life))
     assert led[0].outcome(_PATIENCE)[0] == "killed"
     return led[0]
 
@@ -136,6 +137,24 @@ def test_either_the_ledger_or_the_extra_data_alone_is_enough_to_clean_up(stage: 
                     held.machine.save_settings()
     stage.host.clean_up_abandoned()
     assert stage.left_of(dead) == []
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("lost", ["nothing", "ledger"])
+def test_what_ran_when_the_computer_went_off_is_removed_once_it_is_on_again(
+    lost: str, stage: Stage, rig: OwnRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.begin("fork").outcome(_PATIENCE)  # so that there is a golden machine
+    dead = _killed_with_its_reaper(stage, "fork", "IConsole_powerDown")
+    if lost == "ledger":
+        shutil.rmtree(run_folder(places.state_folder(), dead.run))
+    restart_server(rig)
+    monkeypatch.setattr("pytest_vbox.ownership.process._boot", lambda: "the next one")
+    with rig.connect() as host:
+        after = Stage(stage.proxy, host, rig)
+        assert any("machine" in left for left in after.left_of(dead))
+        assert [name for name in host.clean_up_abandoned() if dead.name in name]
+        assert after.left_of(dead) == []
 
 
 @pytest.mark.timeout(300)

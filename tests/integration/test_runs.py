@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -119,6 +121,7 @@ def run_until(
             stdout=file,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
             # Whoever was started in the background of a shell ignores SIGINT, and its children would too.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         ) as run,
@@ -156,6 +159,91 @@ def test_ctrl_c_in_the_middle_of_a_boot_leaves_nothing(
         run.send_signal(signal.SIGINT)
         assert run.wait(60) == pytest.ExitCode.INTERRUPTED, (suite.path / "output.txt").read_text()
     assert not [name for name in names_of_ours(vbox_host) if image in name]
+
+
+@rig_only
+def test_workers_have_one_reaper_which_ctrl_c_in_their_terminal_does_not_reach_and_nothing_is_left(
+    suite: pytest.Pytester, undisturbed: VirtualBoxHost
+) -> None:
+    never_ready(suite, "interrupted")
+    suite.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.parametrize("number", [1, 2])
+        def test_it(vbox_machine, number): vbox_machine(image="interrupted", reset="disk")
+        """
+    )
+
+    def both_run() -> bool:
+        machines = undisturbed.api.machines_by_groups([GROUP])
+        return sum("test_it" in machine.name and machine.state == "Running" for machine in machines) == 2
+
+    with run_until(suite, undisturbed, both_run, "-n2", "--vbox-max-machines=2") as started:
+        reapers = _reapers(suite)
+        assert len(reapers) == 1
+        assert os.getsid(reapers[0].pid) != os.getsid(started.pid)
+        # As the terminal does: to all processes of the group.
+        os.killpg(started.pid, signal.SIGINT)
+        assert started.wait(60) == pytest.ExitCode.INTERRUPTED, (suite.path / "output.txt").read_text()
+    psutil.wait_procs(reapers, 60)
+    assert _reapers(suite) == []
+    assert not [name for name in names_of_ours(undisturbed) if "test_it" in name]
+    runs = (suite.path / "state" / "pytest-vbox" / "runs").iterdir()
+    assert [run.name for run in runs] == [undisturbed.run]
+
+
+def _reapers(suite: pytest.Pytester) -> list[psutil.Process]:
+    """The reapers of the runs that have their state in the suite's folder."""
+    state = str(suite.path / "state" / "pytest-vbox")
+    processes = psutil.process_iter(["cmdline", "status"])
+    return [
+        process
+        for process in processes
+        if {"pytest_vbox.reaper", state} <= set(process.info["cmdline"] or [])
+        and process.info["status"] != psutil.STATUS_ZOMBIE
+    ]
+
+
+@rig_only
+def test_a_kept_machine_is_entered_and_removed_as_the_summary_says(
+    suite: pytest.Pytester, undisturbed: VirtualBoxHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(Path(os.environ["PYTEST_VBOX_RIG"]) / "bin"), prepend=os.pathsep)
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    suite.makepyfile(
+        """
+        def test_kept(vbox_machine):
+            vbox_machine().run("echo kept > /tmp/file")
+            assert False, "on purpose"
+        """
+    )
+    result = suite.runpytest_subprocess("--vbox=require", "--vbox-keep=failed")
+    result.assert_outcomes(failed=1)
+    (line,) = [line for line in result.outlines if line.startswith("kept machine ")]
+    found = re.fullmatch(r"kept machine (\S+): (.+), or: (ssh .+); remove it: (.+) \(or: (.+)\)", line)
+    assert found is not None, line
+    name, enter, by_hand, remove_by_hand, remove = found.groups()
+    # It is nobody's to clean up.
+    assert _shell("pytest-vbox gc").returncode == 0
+    assert name in names_of_ours(undisturbed)
+    ways = [enter, by_hand] if shutil.which("ssh") else [enter]
+    for way in ways:
+        done = _shell(f"{way} cat /tmp/file")
+        assert done.stdout == "kept\n", done.stderr
+    done = _shell(remove_by_hand)
+    assert done.returncode == 0, done.stderr
+    assert name not in names_of_ours(undisturbed)
+    assert name not in _shell("pytest-vbox machines list").stdout
+    assert _shell(remove).returncode != 0  # there is none any more
+    assert undisturbed.kept() == []
+
+
+def _shell(line: str) -> subprocess.CompletedProcess[str]:
+    """Run what a user would paste into a terminal."""
+    return subprocess.run(
+        ["/bin/sh", "-c", line], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=120
+    )
 
 
 @pytest.fixture

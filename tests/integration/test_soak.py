@@ -102,9 +102,11 @@ class _Soak:
             self.problems.append(f"{what}: {outcome} {words[-1500:]}")
         if quiet is not None and (said := quiet.outcome(_PATIENCE))[0] != "ok":
             self.problems.append(f"beside {what}, {other}: {said[0]} {said[1][-1500:]}")
-        for ended in filter(None, (led[0], quiet)):
+        both = [one for one in (led[0], quiet) if one is not None]
+        for ended in both:
             if not self.stage.wait_until_reaped(ended):
                 self.problems.append(f"{what}: the reaper did not finish within a minute")
+        for ended in both:
             self.problems += [f"{what}: {left}" for left in self.stage.left_of(ended)]
         for problem in self.problems[known:]:
             _log.error("%s", problem)
