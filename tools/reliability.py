@@ -22,7 +22,8 @@ _HEAD = """# What is promised, and how often it was tried
 Whatever dies, and whenever: within a minute no machine, disk, port, lock, process or secret of the run is left,
 and no base image and no machine of yours has been touched. [How it
 works](explanation/how-it-works.md#nothing-is-left-behind) says by what means, and [who is trusted with
-what](explanation/threat-model.md) whom it keeps out. Here is what was tried, against real VirtualBox.
+what](explanation/threat-model.md) whom it keeps out. Here is what was tried, against real VirtualBox; only the
+tests in `tests/unit` have a stand-in for it.
 
 A *time* is one death, one failed call, one full disk, one hostile guest: after each of them somebody looked for
 machines, disks, processes and files that were left. The steps at which something dies are not a list somebody
