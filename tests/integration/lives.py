@@ -11,42 +11,30 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
-from pathlib import Path
 from typing import Final
 
 import psutil
 import time_machine
 from fault_proxy import FaultProxy
-from machine_support import disk_of, forget, locations, sha256
+from inventory import there
+from machine_support import disk_of, forget
 from own_rig import OwnRig
 
 from pytest_vbox import places
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.hosts import connect_host
-from pytest_vbox.images.bases import BASE_KEY
-from pytest_vbox.images.bases import GROUP as BASES
 from pytest_vbox.machines import Machine, VirtualBoxHost
 from pytest_vbox.machines.plan import OWNER_KEY
 from pytest_vbox.ownership.ledger import Abandoned, run_folder
 from pytest_vbox.ownership.reaper import address_file
-from pytest_vbox.virtualbox import Machine as ApiMachine
-from pytest_vbox.virtualbox import Medium
-from pytest_vbox.virtualbox.enums import DeviceType, LockType, MediumVariant, StorageBus
-from pytest_vbox.virtualbox.errors import AccessDenied, InvalidObjectReference, ObjectNotFound
 
 # What a call is that changes nothing, by the words behind the interface's name.
 _LOOKING: Final = re.compile(r"_(get|find|waitFor|readLog|compose|takeScreenShot|getStats)")
-#: What stays in the machine folder and the state folder: for later runs, or for people to read.
-_FOR_LATER: Final = re.compile(
-    r"pytest-vbox|pytest-vbox/golden"
-    r"|reaper\.log|unseen/.*|golden/(used|failed)/.*|(locks|ports|capacity)/(capacity)?\.lock"
-)
-_USERS: Final = "a machine of the user's"
 _PATIENCE: Final = 60.0
 PRELOADED: Final = ("lives", "pytest_vbox.hosts", "pytest_vbox.guest", "paramiko", "zeep")
 
@@ -266,7 +254,7 @@ class Stage:
         run = uuid.uuid4().hex if beside is None else beside.run
         name = f"life-{run[:8]}" if beside is None else f"{beside.name}-b"
         told, tells = self._context.Pipe(duplex=False)
-        before = self.look()
+        before = there(self.host, self._rig)
         process = self._context.Process(target=lead, args=(life, self._environ, run, name, tells), daemon=True)
         process.start()
         tells.close()
@@ -329,61 +317,13 @@ class Stage:
 
     def left_of(self, life: Life) -> list[str]:
         """What is left of a life, in words: whatever was not there when it began, and is not for later runs."""
-        return [*sorted(self.look() - life.before), *self._processes(life)]
-
-    def look(self) -> frozenset[str]:
-        """All there is, whoever made it, but for what is for later runs: golden machines, anchors, logs."""
-        for_later = [golden.name for golden in self.host.golden.all()]
-        found = [*self._in_virtualbox(), *self._machine_processes(), *self._files()]
-        return frozenset(one for one in found if not any(name in one for name in for_later))
-
-    def _in_virtualbox(self) -> Iterator[str]:
-        api = self.host.api
-        media = [*api.hard_disks, *api.dvd_images, *api.floppy_images]
-        for machine in api.machines:
-            with suppress(AccessDenied, InvalidObjectReference, ObjectNotFound):
-                if BASES not in machine.groups:
-                    yield f"machine {machine.name}"
-                elif base := machine.get_extra_data(BASE_KEY):
-                    media.append(api.open_medium(base))
-        for golden in self.host.golden.all():
-            # VirtualBox's server has crashed over a snapshot that somebody looked at while it was removed.
-            with (
-                suppress(AccessDenied, InvalidObjectReference, ObjectNotFound),
-                self.host.golden.lease(golden, Deadline(60)),
-            ):
-                attached = self.host.golden.snapshot(golden).machine.medium_attachments
-                disks = [entry.medium for entry in attached if entry.medium is not None]
-                media += [child for disk in disks for child in _below(disk)]
-        bases = {str(disk_of(image)) for image in self.host.catalogue.images.values()}
-        for location in locations([one for medium in media for one in (medium, *_below(medium))]):
-            if location not in bases:
-                yield f"medium {location}"
-
-    def _machine_processes(self) -> Iterator[str]:
-        for process in self._rig.processes():
-            with suppress(psutil.Error):
-                if "--startvm" in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
-                    yield f"process {process.pid} of a machine"
+        return [*sorted(there(self.host, self._rig) - life.before), *self._processes(life)]
 
     def _processes(self, life: Life) -> Iterator[str]:
         for process in psutil.process_iter(["cmdline", "status"]):
             words = " ".join(process.info["cmdline"] or [])
             if (life.name in words or life.run in words) and process.info["status"] != psutil.STATUS_ZOMBIE:
                 yield f"process {process.pid}: {words[:100]}"
-
-    def _files(self) -> Iterator[str]:
-        machines, state = Path(self.host.api.system_properties.default_machine_folder), places.state_folder()
-        bases = machines / BASES.strip("/")
-        keys = {golden.private_key for golden in self.host.golden.all()}
-        for place in (machines, state):
-            for path in place.rglob("*"):
-                name = str(path.relative_to(place))
-                if bases in path.parents or path == bases or str(path) in keys or _FOR_LATER.fullmatch(name):
-                    continue
-                # Folders of ours stay, but for those of machines; and so does what this process itself is using.
-                if place == machines or not (path.is_dir() or path.name.startswith(f"{os.getpid()}-")):
-                    yield f"file {path}"
 
 
 def wait_for_end(processes: list[psutil.Process], patience: float = 20) -> None:
@@ -392,43 +332,6 @@ def wait_for_end(processes: list[psutil.Process], patience: float = 20) -> None:
     while any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes):
         assert not deadline.expired
         pause.wait(0.01)
-
-
-def _below(medium: Medium) -> Iterator[Medium]:
-    """All media that are differences to one, at whichever remove."""
-    with suppress(AccessDenied, InvalidObjectReference, ObjectNotFound):
-        for child in medium.children:
-            yield child
-            yield from _below(child)
-
-
-@contextmanager
-def untouched(host: VirtualBoxHost) -> Iterator[None]:
-    """A machine of the user's, its disk, and the bases are after the block what they were before."""
-    machine = _users_own(host)
-    folder = Path(machine.settings_file_path).parent
-    watched = [*folder.glob("*.v*"), *(disk_of(image) for image in host.catalogue.images.values())]
-    before = {path: sha256(path) for path in watched}
-    assert len(before) >= 4
-    yield
-    assert {path: sha256(path) for path in watched} == before
-    assert host.api.find_machine(_USERS).id == machine.id
-
-
-def _users_own(host: VirtualBoxHost) -> ApiMachine:
-    """A machine that the user made in VirtualBox's window, with a disk; made once."""
-    with suppress(ObjectNotFound):
-        return host.api.find_machine(_USERS)
-    machine = host.api.create_machine("", _USERS, ["/"], "Linux26_64")
-    machine.add_storage_controller("SATA", StorageBus.SATA)
-    machine.save_settings()
-    host.api.register_machine(machine)
-    disk = host.api.create_medium("VDI", str(Path(machine.settings_file_path).parent / "users.vdi"))
-    disk.create_base_storage(4 * 1024**2, [MediumVariant.STANDARD]).wait(Deadline(30))
-    with host.session.lock(host.api.find_machine(_USERS), LockType.WRITE, Deadline(30)) as session:
-        session.machine.attach_device("SATA", 0, 0, DeviceType.HARD_DISK, disk)
-        session.machine.save_settings()
-    return host.api.find_machine(_USERS)
 
 
 def is_changing(operation: str) -> bool:

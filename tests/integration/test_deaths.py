@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from fault_proxy import FAULTS, Action, FaultProxy, after, before, drop_after, drop_before
-from lives import Life, Stage, in_locks, is_changing, outside_locks, sample, untouched
+from inventory import untouched
+from lives import Life, Stage, in_locks, is_changing, outside_locks, sample
 from own_rig import OwnRig, own_rig, rig_only
 
 from pytest_vbox import places
@@ -64,6 +65,29 @@ def _check(stage: Stage, life: Life, what: str) -> list[str]:
     return [f"{what}: {left}" for left in stage.left_of(life)]
 
 
+def _begin(
+    stage: Stage,
+    life: str,
+    step: tuple[str, int],
+    fault: Callable[[Life], object],
+    when: Callable[[Callable[[], object]], Action] = after,
+) -> Life:
+    """Begin a life to which something happens at one of its calls."""
+    led: list[Life] = []
+    stage.proxy.reset()
+    stage.proxy.on(step[0], when(lambda: fault(led[0])), nth=step[1])
+    led.append(stage.begin(life))
+    return led[0]
+
+
+def _end(stage: Stage, life: Life, what: str) -> list[str]:
+    """Wait for the end of a life that is killed. Returns what is wrong with it."""
+    outcome, words = life.outcome(_PATIENCE)
+    if stage.proxy.hits and outcome != "killed":
+        return [f"{what}: it was not killed but {outcome} {words[-300:]}"]
+    return []
+
+
 def _nearly_all(times: int, steps: int) -> bool:
     """Whether as many steps were met as can be: what goes on in the background makes other calls each time."""
     return times >= 0.8 * steps - 2
@@ -79,17 +103,11 @@ def test_a_run_killed_at_any_call_leaves_nothing(
     for number, (operation, nth) in enumerate(steps):
         # In turn before VirtualBox heard of it, and after it acted; all steps in both ways in the long run.
         for when in (before, after) if most is None else ((before, after)[number % 2],):
-            stage.proxy.reset()
-            led: list[Life] = []
-            stage.proxy.on(operation, when(lambda led=led: led[0].kill()), nth=nth)  # type: ignore[misc]
-            led.append(stage.begin(life))
-            outcome, words = led[0].outcome(_PATIENCE)
+            led = _begin(stage, life, (operation, nth), Life.kill, when)
             what = f"killed {when.__name__} {operation} {nth}"
-            # What goes on in the background does not make the same calls each time.
+            problems += _end(stage, led, what)
             times += stage.proxy.hits
-            if stage.proxy.hits and outcome != "killed":
-                problems.append(f"{what}: it was not killed but {outcome} {words[-300:]}")
-            problems += _check(stage, led[0], what)
+            problems += _check(stage, led, what)
     record_property("times", times)
     assert problems == []
     assert _nearly_all(times, len(steps) * (2 if most is None else 1))
@@ -103,12 +121,9 @@ def test_a_run_killed_while_it_holds_a_lock_leaves_nothing(
     steps = in_locks(stage.steps("cold"))
     problems = []
     for operation, nth in steps:
-        stage.proxy.reset()
-        led: list[Life] = []
-        stage.proxy.on(operation, when(lambda led=led: led[0].kill()), nth=nth)  # type: ignore[misc]
-        led.append(stage.begin("cold"))
-        assert led[0].outcome(_PATIENCE)[0] == "killed"
-        problems += _check(stage, led[0], f"killed {when.__name__} {operation} {nth}")
+        led = _begin(stage, "cold", (operation, nth), Life.kill, when)
+        assert led.outcome(_PATIENCE)[0] == "killed"
+        problems += _check(stage, led, f"killed {when.__name__} {operation} {nth}")
     record_property("times", len(steps))
     assert len(steps) > 3
     assert problems == []
@@ -122,15 +137,12 @@ def test_a_reaper_killed_at_any_call_is_replaced_and_nothing_is_left(
     problems, killed = [], []
     steps = sample(stage.steps(life), most)
     for operation, nth in steps:
-        stage.proxy.reset()
-        led: list[Life] = []
-        stage.proxy.on(operation, before(lambda led=led: killed.append(led[0].kill_reaper())), nth=nth)  # type: ignore[misc]
-        led.append(stage.begin(life))
-        outcome, words = led[0].outcome(_PATIENCE)
+        led = _begin(stage, life, (operation, nth), lambda led: killed.append(led.kill_reaper()), before)
+        outcome, words = led.outcome(_PATIENCE)
         what = f"reaper killed before {operation} {nth}"
         if outcome != "ok":
             problems.append(f"{what}: {outcome} {words[-1500:]}")
-        problems += _check(stage, led[0], what)
+        problems += _check(stage, led, what)
     record_property("times", sum(killed))
     assert problems == []
     assert _nearly_all(sum(killed), len(steps))
@@ -144,17 +156,12 @@ def test_a_run_killed_with_its_reaper_at_any_call_is_cleaned_up_after_by_the_nex
     problems, times = [], 0
     steps = sample(stage.steps(life), most)
     for operation, nth in steps:
-        stage.proxy.reset()
-        led: list[Life] = []
-        stage.proxy.on(operation, after(lambda led=led: led[0].kill_with_reaper()), nth=nth)  # type: ignore[misc]
-        led.append(stage.begin(life))
-        outcome, words = led[0].outcome(_PATIENCE)
+        led = _begin(stage, life, (operation, nth), Life.kill_with_reaper)
         what = f"killed with its reaper after {operation} {nth}"
+        problems += _end(stage, led, what)
         times += stage.proxy.hits
-        if stage.proxy.hits and outcome != "killed":
-            problems.append(f"{what}: it was not killed but {outcome} {words[-300:]}")
         stage.host.clean_up_abandoned()
-        problems += _check(stage, led[0], what)
+        problems += _check(stage, led, what)
     record_property("times", times)
     assert problems == []
     assert _nearly_all(times, len(steps))
@@ -170,20 +177,15 @@ def test_a_worker_killed_at_any_call_is_cleaned_up_after_while_its_run_goes_on(
     with FaultProxy(stage.host.url) as way:
         beside = stage.through(way)
         for operation, nth in steps:
-            stage.proxy.reset()
-            led: list[Life] = []
-            stage.proxy.on(operation, after(lambda led=led: led[0].kill()), nth=nth)  # type: ignore[misc]
-            led.append(stage.begin(life))
-            other = beside.begin("fork", beside=led[0])
-            outcome, words = led[0].outcome(_PATIENCE)
+            led = _begin(stage, life, (operation, nth), Life.kill)
+            other = beside.begin("fork", beside=led)
             what = f"killed after {operation} {nth}"
+            problems += _end(stage, led, what)
             times += stage.proxy.hits
-            if stage.proxy.hits and outcome != "killed":
-                problems.append(f"{what}: it was not killed but {outcome} {words[-300:]}")
             outcome, words = other.outcome(_PATIENCE)
             if outcome != "ok":
                 problems.append(f"beside one {what}: {outcome} {words[-1500:]}")
-            problems += _check(stage, led[0], what)
+            problems += _check(stage, led, what)
     record_property("times", times)
     assert problems == []
     assert _nearly_all(times, len(steps))
@@ -197,16 +199,11 @@ def test_a_run_killed_while_virtualbox_gets_to_know_its_base_leaves_nothing_that
     problems, times = [], 0
     steps = sample(stage.steps("anchor"), most)
     for operation, nth in steps:
-        stage.proxy.reset()
-        led: list[Life] = []
-        stage.proxy.on(operation, after(lambda led=led: led[0].kill()), nth=nth)  # type: ignore[misc]
-        led.append(stage.begin("anchor"))
-        outcome, words = led[0].outcome(_PATIENCE)
+        led = _begin(stage, "anchor", (operation, nth), Life.kill)
         what = f"killed after {operation} {nth}"
+        problems += _end(stage, led, what)
         times += stage.proxy.hits
-        if stage.proxy.hits and outcome != "killed":
-            problems.append(f"{what}: it was not killed but {outcome} {words[-300:]}")
-        problems += _check(stage, led[0], what)
+        problems += _check(stage, led, what)
         stage.proxy.reset()
         outcome, words = stage.begin("known").outcome(_PATIENCE)
         if outcome != "ok":
@@ -223,11 +220,9 @@ def test_a_run_killed_while_virtualbox_gets_to_know_its_base_leaves_nothing_that
 def test_a_run_killed_while_it_makes_a_golden_machine_leaves_no_key_of_its_guest(
     operation: str, stage: Stage
 ) -> None:
-    led: list[Life] = []
-    stage.proxy.on(operation, after(lambda: led[0].kill()))
-    led.append(stage.begin("keyed-golden"))
-    assert led[0].outcome(_PATIENCE)[0] == "killed"
-    assert _check(stage, led[0], f"killed after {operation}") == []
+    led = _begin(stage, "keyed-golden", (operation, 1), Life.kill)
+    assert led.outcome(_PATIENCE)[0] == "killed"
+    assert _check(stage, led, f"killed after {operation}") == []
     assert list((places.state_folder() / "golden" / "keys").glob("*")) == []
 
 
@@ -307,16 +302,13 @@ def test_a_web_session_that_ends_at_any_call_is_renewed_or_an_error_of_ours_and_
     # What VirtualBox does not unlock then has a test among the deaths of VirtualBox.
     steps = sample(outside_locks(stage.steps(life)), most)
     for operation, nth in steps:
-        stage.proxy.reset()
-        led: list[Life] = []
-        stage.proxy.on(operation, before(lambda led=led: stage.end_session(led[0])), nth=nth)  # type: ignore[misc]
-        led.append(stage.begin(life))
-        outcome, words = led[0].outcome(_PATIENCE)
+        led = _begin(stage, life, (operation, nth), stage.end_session, before)
+        outcome, words = led.outcome(_PATIENCE)
         what = f"session ended before {operation} {nth}"
         times += stage.proxy.hits
         if outcome != "ok" and not outcome.startswith("pytest_vbox."):
             problems.append(f"{what}: {outcome} {words[-1500:]}")
-        problems += _check(stage, led[0], what)
+        problems += _check(stage, led, what)
     record_property("times", times)
     assert problems == []
     assert _nearly_all(times, len(steps))

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from fault_proxy import FaultProxy, after, before, instead
-from lives import Life, Stage, sample, untouched
+from inventory import untouched
+from lives import Life, Stage, sample
 from own_rig import VICTIMS, OwnRig, own_rig, restart_server, restart_web_service
 
 from pytest_vbox import places
