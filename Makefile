@@ -31,7 +31,7 @@ unit: $(VENV)/ready
 machine-tests: $(VENV)/ready
 	tools/with-virtualbox $(PYTHON) -m pytest tests/integration examples --vbox=require -m "not soak" -n $(WORKERS) --durations=10
 
-soak: $(VENV)/ready ## what takes long: something dies at every single call, hundreds of machines (over an hour)
+soak: $(VENV)/ready ## what takes long: something dies at every single call, hundreds of machines (hours)
 	tools/with-virtualbox $(PYTHON) -m pytest tests/integration --vbox=require -m soak -n $(WORKERS) --durations=0
 
 fuzz: $(VENV)/fuzz ## every reader with inputs made to break it, FUZZ_SECONDS (900) each; FUZZ="models box" for some
