@@ -125,6 +125,7 @@ class WebSession:
         if reference and reference != self.virtualbox.reference:
             for session in (Session(self.api, object_reference) for object_reference in session_objects):
                 try:
+                    _save(session)
                     _unlock(session)
                 except ServiceUnavailable:
                     raise
@@ -162,7 +163,11 @@ class WebSession:
         with self.session_object() as session:
             machine.lock_machine(session, lock_type)
             with unlocking(session):
-                yield session
+                try:
+                    yield session
+                except BaseException:
+                    _save(session)
+                    raise
 
     @contextmanager
     def session_object(self) -> Iterator[Session]:
@@ -272,6 +277,17 @@ class WebSession:
                 # The next call of the owner says so in its own words and can do something about it. An OSError
                 # is of whoever is told of a new web session, such as of a full disk.
                 logger.debug("keep-alive failed", exc_info=True)
+
+
+def _save(session: Session) -> None:
+    """Save what was changed half-way, since VirtualBox would not take all of it back.
+
+    A disc that was attached counts as in use by the machine for ever after, though neither has the other any more
+    (seen with 7.2). Once that is saved, removing the machine detaches it.
+    """
+    with suppress(VirtualBoxError):
+        if session.state is SessionState.LOCKED:
+            session.machine.save_settings()
 
 
 def _unlock(session: Session) -> None:

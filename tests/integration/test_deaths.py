@@ -253,6 +253,17 @@ def test_any_call_that_fails_once_is_an_error_of_ours_or_none_and_leaves_nothing
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("when", [before, after])
+def test_a_disc_that_was_attached_but_not_saved_when_its_run_died_is_forgotten(
+    when: Callable[[Callable[[], object]], Action], stage: Stage
+) -> None:
+    # The disk comes first.
+    led = _begin(stage, "seeded", ("IMachine_attachDevice", 2), Life.kill, when)
+    assert led.outcome(_PATIENCE)[0] == "killed"
+    assert _check(stage, led, "killed while a disc was attached") == []
+
+
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("life", "operation"),
     [

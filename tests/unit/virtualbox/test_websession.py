@@ -40,7 +40,7 @@ SMALL = distil(
             f"IVirtualBox_{name}"
             for name in ("getVersion", "getAPIVersion", "getMachines", "findMachine", "getEventSource")
         ),
-        *("IMachine_lockMachine", "IManagedObjectRef_release"),
+        *("IMachine_lockMachine", "IMachine_saveSettings", "IManagedObjectRef_release"),
         *("IVirtualBoxErrorInfo_getText", "IVirtualBoxErrorInfo_getNext"),
     ],
 )
@@ -289,6 +289,29 @@ def test_a_session_is_kept_alive_though_nobody_can_write_down_that_it_was_begun_
         service.handlers["IVirtualBox_getAPIVersion"] = count
         for _ in range(2):
             assert asked.acquire(timeout=10)
+
+
+def test_what_was_changed_half_way_is_saved_before_it_is_unlocked_after_an_error(
+    service: FakeService, session: WebSession, machine: Machine
+) -> None:
+    service.answer("IMachine_saveSettings", None)
+    with pytest.raises(ZeroDivisionError), session.lock(machine, LockType.WRITE, Deadline(5)):
+        raise ZeroDivisionError
+    assert service.called("IMachine_saveSettings") == [{"_this": "mutable"}]
+    assert service.names.index("IMachine_saveSettings") < service.names.index("ISession_unlockMachine")
+
+
+def test_what_a_dead_process_changed_half_way_is_saved_before_it_is_unlocked(
+    service: FakeService, session: WebSession
+) -> None:
+    service.add("its-object", State="Locked", Machine="mutable")
+    service.answer("IMachine_saveSettings", Refusal(0x80004005), None)
+    service.answer("ISession_unlockMachine", None)
+    service.answer("IWebsessionManager_logoff", None)
+    for _ in range(2):
+        session.end_other("its-session", ["its-object"])
+    operations = [name for name in service.names if name.startswith(("IMachine", "ISession_u", "IWebsession"))]
+    assert operations == ["IMachine_saveSettings", "ISession_unlockMachine", "IWebsessionManager_logoff"] * 2
 
 
 # A service that died
