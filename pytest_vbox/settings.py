@@ -243,9 +243,9 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option(
         "insecure",
         _yes_or_no,
-        "Use a web service on another computer without https, one that lets anybody in, or one that another user of "
-        "this computer started, and a password file that others may read. For networks and computers that are yours "
-        "alone.",
+        "Use a web service on another computer without https, one that lets anybody in, or one that another user "
+        "of this computer started, and a password file that others may read. For networks and computers that are "
+        "yours alone.",
         flag="--vbox-insecure",
         switch=True,
     ),
