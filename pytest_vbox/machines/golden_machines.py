@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ from pytest_vbox.machines.golden import GOLDEN_KEY, SNAPSHOT, Golden, is_stale, 
 from pytest_vbox.machines.golden_key import Platform
 from pytest_vbox.machines.machine import Machine
 from pytest_vbox.machines.plan import GOLDEN_GROUP
-from pytest_vbox.ownership import Busy, held, names_written_down
+from pytest_vbox.ownership import Busy, Entry, Kind, Ledger, NotStarted, held, names_written_down
 from pytest_vbox.records import Journal
 from pytest_vbox.virtualbox import Machine as ApiMachine
 from pytest_vbox.virtualbox import Snapshot, WebSession
@@ -52,13 +52,23 @@ class GoldenMachines:
         state: The state folder, for the locks that all workers and runs share.
         platform: Which VirtualBox it is, and on what it runs.
         run: The id of the run, whose workers share failures.
+        ledger: Where those are written down that are being removed.
         local: Whether the machines' files are on this computer.
         journal: Is told what is waited for.
     """
 
     def __init__(
-        self, session: WebSession, state: Path, platform: Platform, run: str, *, local: bool, journal: Journal
+        self,
+        session: WebSession,
+        state: Path,
+        platform: Platform,
+        run: str,
+        *,
+        ledger: Ledger,
+        local: bool,
+        journal: Journal,
     ) -> None:
+        self._ledger = ledger
         self._session = session
         self._state = state
         self._folder = state / "golden"
@@ -250,14 +260,11 @@ class GoldenMachines:
                 if self.in_use(golden):
                     return False
                 self.forget(golden)
-                removal.remove(self._session, golden.id, golden.name, local=self._local)
+                self._take_away(golden)
         except (Busy, ObjectInUse, InvalidObjectState):
             return False
         except ObjectNotFound:
-            pass
-        self._used(golden.id).unlink(missing_ok=True)
-        if golden.private_key is not None:
-            Path(golden.private_key).unlink(missing_ok=True)
+            self._take_files(golden)
         return True
 
     def remove_of(self, disk: Path) -> list[Golden]:
@@ -285,6 +292,32 @@ class GoldenMachines:
         ]
 
     # Inside
+
+    def _take_away(self, golden: Golden) -> None:
+        """Remove it, written down meanwhile: once it is not registered any more, it says nothing of itself."""
+        entries = [Entry(golden.id, golden.name, self.platform.identity)]
+        if golden.private_key is not None:
+            name = f"the key of {golden.name}"
+            entries.append(Entry(golden.private_key, name, self.platform.identity, kind=Kind.FILE))
+        # It can be removed all the same where no more can be written, or nobody looks after what is left.
+        with suppress(OSError, Busy, NotStarted):
+            self._ledger.add(*entries)
+        try:
+            removal.remove(self._session, golden.id, golden.name, local=self._local)
+            self._take_files(golden)
+        except (ObjectInUse, InvalidObjectState):
+            self._strike(entries)  # it is as it was
+            raise
+        self._strike(entries)
+
+    def _strike(self, entries: Iterable[Entry]) -> None:
+        with suppress(OSError):
+            self._ledger.strike(*(entry.id for entry in entries))
+
+    def _take_files(self, golden: Golden) -> None:
+        self._used(golden.id).unlink(missing_ok=True)
+        if golden.private_key is not None:
+            Path(golden.private_key).unlink(missing_ok=True)
 
     def _registered(self) -> Iterator[tuple[ApiMachine, Golden | None]]:
         for api in self._session.virtualbox.machines_by_groups([GOLDEN_GROUP]):

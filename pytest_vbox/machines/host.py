@@ -112,6 +112,7 @@ class VirtualBoxHost:
             state,
             Platform(session.virtualbox, self._identity, self.local),
             self.run,
+            ledger=self._ledger,
             local=self.local,
             journal=self.journal,
         )

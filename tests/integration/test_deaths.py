@@ -254,6 +254,17 @@ def test_any_call_that_fails_once_is_an_error_of_ours_or_none_and_leaves_nothing
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("when", [before, after])
+def test_a_golden_machine_that_was_being_removed_when_its_run_died_is_gone(
+    when: Callable[[Callable[[], object]], Action], stage: Stage
+) -> None:
+    # The first one is of the machine that was forked from it.
+    led = _begin(stage, "keyed-golden", ("IMachine_deleteConfig", 2), Life.kill, when)
+    assert led.outcome(_PATIENCE)[0] == "killed"
+    assert _check(stage, led, "killed while a golden machine was removed") == []
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("when", [before, after])
 def test_a_disc_that_was_attached_but_not_saved_when_its_run_died_is_forgotten(
     when: Callable[[Callable[[], object]], Action], stage: Stage
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from pytest_vbox.machines.golden import GOLDEN_KEY, Golden, key_file
 from pytest_vbox.machines.golden_key import Platform
 from pytest_vbox.machines.golden_machines import GoldenMachines
+from pytest_vbox.ownership import Ledger
 from pytest_vbox.records import Journal
 from unit.kit.service import FakeService, Refusal
 
@@ -33,7 +35,15 @@ def state(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def machines(service: FakeService, tmp_path: Path, state: Path) -> GoldenMachines:
+def ledger(state: Path) -> Iterator[Ledger]:
+    """Where those are written down that are being removed."""
+    ledger = Ledger(state, "run-1")
+    yield ledger
+    ledger.close()
+
+
+@pytest.fixture
+def machines(service: FakeService, tmp_path: Path, state: Path, ledger: Ledger) -> GoldenMachines:
     """The golden machines of a VirtualBox with one in it, `GOLDEN`."""
     workshop(service, str(tmp_path / "pytest-vbox" / "golden" / NAME))
     service.objects["m"]["Id"] = ID
@@ -42,7 +52,7 @@ def machines(service: FakeService, tmp_path: Path, state: Path) -> GoldenMachine
     service.answer("IMachine_findSnapshot", service.add("ready", Machine="live"))
     service.add("live", MediumAttachments=[])
     platform = Platform(service.session.virtualbox, "here", local=True)
-    return GoldenMachines(service.session, state, platform, "run-1", local=True, journal=Journal())
+    return GoldenMachines(service.session, state, platform, "run-1", ledger=ledger, local=True, journal=Journal())
 
 
 def tell(service: FakeService, text: str) -> None:
@@ -127,6 +137,30 @@ def test_no_file_but_a_golden_machines_key_is_logged_in_with_or_deleted(
     # As `cache prune` does, and what comes after each new golden machine.
     assert machines.remove_outdated(replace(GOLDEN, id=str(uuid.uuid4()))) == [golden]
     assert all(file.exists() for file in files)
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_one_that_is_being_removed_is_written_down_until_it_is_gone_or_stays(
+    service: FakeService, machines: GoldenMachines, ledger: Ledger, state: Path, refused: bool
+) -> None:
+    key = state / "golden" / "keys" / "0123456789abcdef0123456789abcdef"
+    key.parent.mkdir(parents=True)
+    key.touch()
+    tell(service, said(GOLDEN, private_key=str(key)))
+    (golden,) = machines.all()
+    written: list[set[str]] = []
+
+    def unregister(_: object) -> list[str]:
+        written.append({entry.id for entry in ledger.entries})
+        if refused:
+            raise Refusal(0x80BB000C, "it is in use")
+        return []
+
+    service.handlers["IMachine_unregister"] = unregister
+    assert machines.remove(golden) is not refused
+    assert written == [{ID, str(key)}]
+    assert ledger.entries == ()
+    assert key.exists() is refused
 
 
 def test_a_golden_machine_that_is_gone_takes_no_file_but_its_own_with_it(
