@@ -73,6 +73,8 @@ class _Soak:
     def learn(self) -> None:
         """See which calls each life makes."""
         self.steps = {life: self.stage.steps(life, every=True) for life in LIVES}
+        # Before it, golden machines are removed by this process, which has a reaper of its own from then on.
+        self.stage.begin("boot").outcome(_PATIENCE)
 
     def round(self) -> None:
         """One life with a fault, and one beside it."""
