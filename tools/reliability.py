@@ -40,7 +40,7 @@ exists. The long mix (`tests/integration/test_soak.py`, in `make soak`) logs its
 `SOAK_SEED=… SOAK_SECONDS=600` plays the same dice again.
 
 What it finds is mended, and gets a test of its own. The mix of 2026-11-30, 128 rounds, found the folder of a
-golden machine whose run was killed while it removed it; the number above is that of the last one that found nothing.
+golden machine whose run was killed while it removed it; the number above is of the last one that found nothing.
 """
 
 
