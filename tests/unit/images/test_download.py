@@ -131,7 +131,7 @@ def test_a_server_that_says_nothing_more_is_not_waited_for_for_ever(tmp_path: Pa
 
 
 def test_what_is_not_what_the_sum_says_is_thrown_away(tmp_path: Path) -> None:
-    with Web(lambda _, handler: ranged(handler, b"x" + BODY[1:])) as web:
+    with Web(lambda _, handler: ranged(handler, bytes([BODY[0] ^ 1]) + BODY[1:])) as web:
         refused(web, tmp_path, rf"{web.url}/disk\.img: the SHA-256 is [0-9a-f]{{64}}, and should be {SUM}")
     assert list(tmp_path.iterdir()) == []
 

@@ -58,6 +58,7 @@ def service(service_of: Callable[[str], FakeService]) -> FakeService:
 def session(service: FakeService) -> Iterator[WebSession]:
     """Logged on; the same for all tests, with its first reference again."""
     session = service.session
+    session._idle.clear()  # of other modules' tests
     yield session
     session.virtualbox.reference = "virtualbox"
     session._idle.clear()
