@@ -46,8 +46,9 @@ def test_the_report_of_a_test_with_a_machine_is_printable(suite: pytest.Pytester
 
 @pytest.mark.usefixtures("host")
 def test_so_is_that_of_its_set_up_of_a_passed_test_and_of_one_that_asks_for_a_machine_later(
-    suite: pytest.Pytester,
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("CI", "true")  # pytest cuts no line of its summary to the width of a terminal then
     suite.makepyfile(
         f"{HEAD}@pytest.fixture\ndef broken(vbox_machine):\n    raise ValueError(TITLE)\n"
         "def test_set_up(broken): pass\n"
@@ -56,7 +57,7 @@ def test_so_is_that_of_its_set_up_of_a_passed_test_and_of_one_that_asks_for_a_ma
     )
     printed = _printed(suite, "-rA")
     assert "1 failed, 1 passed, 1 error" in printed
-    assert printed.count(SHOWN) == 3
+    assert printed.count(SHOWN) == 5, "the output, and both errors: in their reports and in the summary"
     assert _is_harmless(printed)
 
 
