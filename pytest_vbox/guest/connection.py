@@ -6,6 +6,7 @@ import contextlib
 import math
 import socket
 import threading
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -40,6 +41,8 @@ _RETRY, _LONGEST_RETRY = 0.5, 5.0
 _REFUSED = 1.0
 # Seconds without an answer after which a file transfer is given up.
 _SFTP_SILENCE = 60.0
+# A thread wakes so late, in seconds, only if this process was stopped. Then, seconds for what came in meanwhile.
+_LATE, _LAST_LOOK = 0.25, 2.0
 
 
 class Connection:
@@ -181,22 +184,31 @@ def close_channel(channel: paramiko.Channel) -> None:
 
 
 class closing_at:  # noqa: N801 - reads like contextlib.closing
-    """Closes a channel when the deadline passes: the only way out of paramiko's waits without a limit."""
+    """Closes a channel when the deadline passes: the only way out of paramiko's waits without a limit.
+
+    This process may have been stopped meanwhile (by Ctrl-Z, or with its whole computer); an answer that came in
+    then is not too late.
+    """
 
     def __init__(self, deadline: Deadline, channel: paramiko.Channel) -> None:
-        self._timer = None
-        if not math.isinf(deadline.remaining):
-            seconds = min(deadline.remaining, threading.TIMEOUT_MAX)
-            self._timer = threading.Timer(seconds, close_channel, (channel,))
-            self._timer.daemon = True
+        self._deadline, self._channel = deadline, channel
+        self._left = threading.Event()
 
     def __enter__(self) -> None:
-        if self._timer:
-            self._timer.start()
+        if not math.isinf(self._deadline.remaining):
+            threading.Thread(target=self._watch, name="closing_at", daemon=True).start()
 
     def __exit__(self, *_: object) -> None:
-        if self._timer:
-            self._timer.cancel()
+        self._left.set()
+
+    def _watch(self) -> None:
+        due = time.monotonic() + self._deadline.remaining
+        if self._left.wait(min(self._deadline.remaining, threading.TIMEOUT_MAX)):
+            return
+        was_stopped = time.monotonic() - due > _LATE
+        if was_stopped and self._left.wait(_LAST_LOOK):
+            return
+        close_channel(self._channel)
 
 
 class _Pin(paramiko.MissingHostKeyPolicy):

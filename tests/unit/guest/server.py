@@ -65,6 +65,8 @@ class Behaviour:
     second_factor: bool = False
     exec_refused: bool = False
     exec_silent: bool = False
+    #: What a command is answered to after.
+    exec_after: threading.Event | None = None
     sessions_refused: bool = False
     sftp: bool = True
     shell: str = "/bin/sh"
@@ -135,6 +137,8 @@ class _Interface(paramiko.ServerInterface):
         self._server.commands.append(command.decode())
         if self._behaviour.exec_silent:
             self._server.stopped.wait()
+        if self._behaviour.exec_after is not None:
+            self._behaviour.exec_after.wait()
         if self._behaviour.exec_refused:
             return False
         # Once the client has been told that it runs: a command that ends at once would close the channel before.

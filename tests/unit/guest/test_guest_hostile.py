@@ -44,6 +44,7 @@ from .sftp_server import FolderServer
 
 ESCAPES = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202e"
 RUN = importlib.import_module("pytest_vbox.guest.run")
+EXECUTION = importlib.import_module("pytest_vbox.guest.execution")
 
 
 class _UntilSeen(Deadline):
@@ -263,7 +264,7 @@ def test_a_guest_that_takes_nothing_any_more_ends_a_command_in_time(
 ) -> None:
     monkeypatch.setattr(RUN, "_KILL_TIME", 0.3)
     monkeypatch.setattr(RUN, "_LAST_WORDS", 0.1)
-    monkeypatch.setattr(RUN, "_KEEPALIVE", 0.1)
+    monkeypatch.setattr(EXECUTION, "_KEEPALIVE", 0.1)
     with connect(stopper.address, login, Deadline(10)) as connection:
         connection.transport.wire.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
         _stop_when(stopper, behaviour.root / "begun")
@@ -278,9 +279,9 @@ def test_a_guest_that_takes_nothing_any_more_ends_a_command_in_time(
 def test_a_command_without_a_limit_ends_when_the_guest_answers_nothing(
     stopper: _Stopper, login: Login, behaviour: Behaviour, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(RUN, "_KEEPALIVE", 0.02)
-    monkeypatch.setattr(RUN, "_LOOK", 0.01)
-    monkeypatch.setattr(RUN, "_MOST_UNANSWERED", 50)
+    monkeypatch.setattr(EXECUTION, "_KEEPALIVE", 0.02)
+    monkeypatch.setattr(EXECUTION, "_LOOK", 0.01)
+    monkeypatch.setattr(EXECUTION, "_MOST_UNANSWERED", 50)
     with connect(stopper.address, login, Deadline(10)) as connection:
         assert run(connection, "sleep 0.6; echo patience", timeout=None).stdout == "patience\n"
         _stop_when(stopper, behaviour.root / "begun")

@@ -317,7 +317,7 @@ def test_timeout_of_a_guest_that_does_not_answer_any_more(
 
 
 def test_a_silent_command_is_asked_after(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = importlib.import_module("pytest_vbox.guest.run")
+    module = importlib.import_module("pytest_vbox.guest.execution")
     monkeypatch.setattr(module, "_KEEPALIVE", 0.02)
     monkeypatch.setattr(module, "_LOOK", 0.01)
     knocks: list[int] = []
@@ -333,7 +333,7 @@ def test_a_silent_command_is_asked_after(connection: Connection, monkeypatch: py
 
 def test_a_process_left_behind_is_not_waited_for(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     # The package's attribute of that name is the function.
-    module = importlib.import_module("pytest_vbox.guest.run")
+    module = importlib.import_module("pytest_vbox.guest.execution")
     monkeypatch.setattr(module, "_LINGER", 0.1)
     monkeypatch.setattr(module, "_LOOK", 0.05)
     begun = time.monotonic()
@@ -534,25 +534,31 @@ def test_timeout_under_sudo(connection: Connection, behaviour: Behaviour, sudo: 
         assert _is_gone(int(pid))
 
 
+@pytest.mark.parametrize("moment", ["while it starts", "while it runs"])
 @pytest.mark.parametrize(("command", "comes"), [("sleep 0.7; echo done", "done"), ("sleep 77", "timed out")])
 def test_what_ended_while_this_process_was_stopped_for_longer_than_the_timeout_did_not_take_too_long(
-    command: str, comes: str, server: GuestServer
+    command: str, comes: str, moment: str, server: GuestServer, behaviour: Behaviour
 ) -> None:
+    stopped = threading.Event()
+    if moment == "while it starts":
+        behaviour.exec_after = stopped
+    begun = behaviour.root / "begun"
     script = (
         "from pytest_vbox.deadline import Deadline\n"
         "from pytest_vbox.guest import CommandTimeout, Login, connect, run\n"
         f"with connect({server.address!r}, Login({USER!r}, password={PASSWORD!r}), Deadline(20)) as connection:\n"
         "    try:\n"
-        f"        print(run(connection, {command!r}, timeout=1).stdout)\n"
+        f"        print(run(connection, {f'touch begun; {command}'!r}, timeout=1).stdout)\n"
         "    except CommandTimeout:\n"
         "        print('timed out')\n"
     )
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
         deadline = Deadline(20)
-        while not any(command in seen for seen in server.commands):
+        while not (begun.exists() if moment == "while it runs" else server.commands):
             assert not deadline.expired
             time.sleep(0.01)
         process.send_signal(signal.SIGSTOP)
+        stopped.set()
         time.sleep(1.5)
         process.send_signal(signal.SIGCONT)
         assert process.communicate(timeout=20)[0].strip() == comes
