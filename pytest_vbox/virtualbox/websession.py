@@ -255,8 +255,8 @@ class WebSession:
         elif self.elsewhere is None:
             if isinstance(lost, Aborted):
                 raise ServiceUnavailable(
-                    f"VirtualBox's server (VBoxSVC) behind the web service at {self.url} has died; that has to be "
-                    "started anew"
+                    f"VirtualBox's server (VBoxSVC) has died, and the web service at {self.url} is of no use "
+                    "without it: start the web service again"
                 ) from lost
             raise lost
         for _ in range(MOST_REPLACED - 1):

@@ -11,7 +11,10 @@ from pathlib import Path
 
 import platformdirs
 import pytest
+from fault_proxy import FaultProxy
+from lives import Stage
 from machine_support import disk_of, forget, set_uuid
+from own_rig import OwnRig, own_rig
 from second_account import SecondUser, second_account, why_not
 from tls import Authority, WebServices
 
@@ -23,6 +26,20 @@ from pytest_vbox.models import Catalogue, Image
 def tiny(vbox_host: VirtualBoxHost) -> Image:
     """The model of the image that the tests run on."""
     return vbox_host.catalogue.images["tiny"]
+
+
+@pytest.fixture(scope="module")
+def rig(request: pytest.FixtureRequest) -> Iterator[OwnRig]:
+    """A VirtualBox of the module's own: what dies in its middle may take machines of others with it."""
+    with own_rig(request.path.stem.removeprefix("test_").replace("_", "-")) as rig:
+        yield rig
+
+
+@pytest.fixture
+def stage(rig: OwnRig) -> Iterator[Stage]:
+    """Lives are led in the module's own VirtualBox, through a proxy."""
+    with rig.connect() as host, FaultProxy(host.url) as proxy:
+        yield Stage(proxy, host, rig)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from fault_proxy import FAULTS, Action, FaultProxy, after, before, drop_after, drop_before
 from inventory import untouched
 from lives import Life, Stage, in_locks, is_changing, outside_locks, sample
-from own_rig import OwnRig, own_rig, rig_only
+from own_rig import rig_only
 
 from pytest_vbox import places
 
@@ -37,20 +37,6 @@ def _lives(quick: dict[str, int] = _QUICK) -> list[object]:
 
 _PATIENCE = 100.0
 Record = Callable[[str, object], None]
-
-
-@pytest.fixture(scope="module")
-def rig() -> Iterator[OwnRig]:
-    """A VirtualBox of their own: what dies in the middle may take others' machines with it."""
-    with own_rig("lives") as rig:
-        yield rig
-
-
-@pytest.fixture
-def stage(rig: OwnRig) -> Iterator[Stage]:
-    """Lives are led there, through a proxy."""
-    with rig.connect() as host, FaultProxy(host.url) as proxy:
-        yield Stage(proxy, host, rig)
 
 
 @pytest.fixture(autouse=True)

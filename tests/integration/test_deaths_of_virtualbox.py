@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from fault_proxy import FaultProxy, after, before, instead
+from fault_proxy import after, before, instead
 from inventory import untouched
 from lives import Life, Stage, sample
-from own_rig import VICTIMS, OwnRig, own_rig, restart_server, restart_web_service
+from own_rig import VICTIMS, OwnRig, restart_server, restart_web_service
 
 from pytest_vbox import places
 from pytest_vbox.deadline import Deadline
@@ -29,18 +29,6 @@ pytestmark = [
     pytest.mark.xdist_group("own-rig"),
 ]
 _PATIENCE = 150.0
-
-
-@pytest.fixture(scope="module")
-def rig() -> Iterator[OwnRig]:
-    with own_rig("deaths") as rig:
-        yield rig
-
-
-@pytest.fixture
-def stage(rig: OwnRig) -> Iterator[Stage]:
-    with rig.connect() as host, FaultProxy(host.url) as proxy:
-        yield Stage(proxy, host, rig)
 
 
 @pytest.fixture(autouse=True)

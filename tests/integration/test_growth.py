@@ -5,18 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from own_rig import OwnRig, own_rig, rig_only
+from own_rig import OwnRig, rig_only
 from sizes import grown, sizes
 
 from pytest_vbox.machines import VirtualBoxHost
 
 pytestmark = rig_only
-
-
-@pytest.fixture(scope="module")
-def rig() -> Iterator[OwnRig]:
-    with own_rig("growth") as rig:
-        yield rig
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from lives import wait_for_end
-from own_rig import OwnRig, own_rig, rig_only
+from own_rig import OwnRig, rig_only
 
 from pytest_vbox.hosts import connect_host
 from pytest_vbox.machines import VirtualBoxHost
@@ -19,12 +19,6 @@ from pytest_vbox.settings import load
 from pytest_vbox.virtualbox.errors import VirtualBoxError
 
 pytestmark = rig_only
-
-
-@pytest.fixture(scope="module")
-def rig() -> Iterator[OwnRig]:
-    with own_rig("private") as rig:
-        yield rig
 
 
 @pytest.fixture

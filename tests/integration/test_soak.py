@@ -18,7 +18,7 @@ import pytest
 from fault_proxy import FAULTS, FaultProxy, after, before
 from lives import LIVES, Life, Stage, is_changing, outside_locks
 from machine_support import disk_of, sha256
-from own_rig import VICTIMS, OwnRig, own_rig, rig_only
+from own_rig import VICTIMS, OwnRig, rig_only
 from sizes import grown, sizes
 
 from pytest_vbox.machines import VirtualBoxHost
@@ -32,12 +32,6 @@ _log = logging.getLogger(__name__)
 #: After these, whoever works beside it must have noticed nothing.
 _OF_ONE_RUN: Final = ("none", "killed", "stopped", *FAULTS)
 _OF_VIRTUALBOX: Final = ("session", *VICTIMS)
-
-
-@pytest.fixture(scope="module")
-def rig() -> Iterator[OwnRig]:
-    with own_rig("soak") as rig:
-        yield rig
 
 
 @pytest.fixture

@@ -5,31 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 
 import psutil
 import pytest
-from fault_proxy import FaultProxy, after
+from fault_proxy import after
 from lives import Life, Stage, sample
-from own_rig import OwnRig, own_rig, rig_only
+from own_rig import OwnRig, rig_only
 
 pytestmark = rig_only
 _PATIENCE = 150.0
 #: Seconds; longer than a command of that life may take.
 _STANDSTILL = 5.0
-
-
-@pytest.fixture(scope="module")
-def rig() -> Iterator[OwnRig]:
-    with own_rig("time") as rig:
-        yield rig
-
-
-@pytest.fixture
-def stage(rig: OwnRig) -> Iterator[Stage]:
-    with rig.connect() as host, FaultProxy(host.url) as proxy:
-        yield Stage(proxy, host, rig)
 
 
 @pytest.mark.timeout(300)

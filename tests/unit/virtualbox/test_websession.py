@@ -384,7 +384,7 @@ def test_of_a_service_whose_server_died_and_which_is_not_ours_it_is_said_what_to
     service: FakeService, session: WebSession
 ) -> None:
     service.answer("IVirtualBox_getAPIVersion", Refusal(0x80004004))
-    with pytest.raises(ServiceUnavailable, match=f"behind the web service at {service.url} has died"):
+    with pytest.raises(ServiceUnavailable, match=f"{service.url} is of no use .* start the web service again"):
         session.refresh()
     assert service.called("IWebsessionManager_logon") == []
 
