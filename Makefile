@@ -26,13 +26,13 @@ lint: $(VENV)/ready
 	$(VENV)/bin/mypy
 
 unit: $(VENV)/ready
-	$(PYTHON) -m pytest tests/unit -q -n $(WORKERS) --timeout=60
+	$(PYTHON) -m pytest tests/unit -q -m "not soak" -n $(WORKERS) --timeout=60
 
 machine-tests: $(VENV)/ready
 	tools/with-virtualbox $(PYTHON) -m pytest tests/integration examples --vbox=require -m "not soak" -n $(WORKERS) --durations=10
 
 soak: $(VENV)/ready ## what takes long: something dies at every single call, hundreds of machines (hours)
-	tools/with-virtualbox $(PYTHON) -m pytest tests/integration --vbox=require -m soak -n $(WORKERS) --durations=0
+	tools/with-virtualbox $(PYTHON) -m pytest tests/unit tests/integration --vbox=require -m soak -n $(WORKERS) --durations=0
 
 fuzz: $(VENV)/fuzz ## every reader with inputs made to break it, FUZZ_SECONDS (900) each; FUZZ="models box" for some
 	HYPOTHESIS_PROFILE=fuzz $(PYTHON) -m pytest tests/unit/properties tests/unit/models/test_models_properties.py -q -n $(WORKERS)
