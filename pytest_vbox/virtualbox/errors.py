@@ -64,6 +64,10 @@ class NeverArrived(ServiceUnavailable):
     """Nobody listens where the web service should be, so it cannot have heard of the call."""
 
 
+class HungUp(ServiceUnavailable):
+    """The web service closed the connection without an answer; nobody knows whether it did what it was asked."""
+
+
 class NotTrusted(NeverArrived):
     """Somebody else has the place of the web service, and was told nothing."""
 

@@ -21,6 +21,7 @@ from pytest_vbox.virtualbox.api import LOGON, Api
 from pytest_vbox.virtualbox.enums import LockType, MachineState, SessionState, VBoxEventType
 from pytest_vbox.virtualbox.errors import (
     Aborted,
+    HungUp,
     InvalidObjectReference,
     LogonRefused,
     NeverArrived,
@@ -235,8 +236,8 @@ class WebSession:
         with self._logon_lock:
             reference = self.virtualbox.reference
             try:
-                self.api.call("IVirtualBox_getAPIVersion", _this=reference)
-            except (Aborted, InvalidObjectReference, NeverArrived) as error:
+                self._see_that_it_lasts(reference)
+            except (Aborted, HungUp, InvalidObjectReference, NeverArrived) as error:
                 reference = self._log_on_again(error)
                 self.virtualbox.reference = reference
                 self._idle.clear()
@@ -244,12 +245,19 @@ class WebSession:
                 self.on_logon(reference)
             return reference
 
+    def _see_that_it_lasts(self, reference: str) -> None:
+        try:
+            self.api.call("IVirtualBox_getAPIVersion", _this=reference)
+        except HungUp:
+            # One more try, which does no harm as this only looks: it may have been a connection of long ago.
+            self.api.call("IVirtualBox_getAPIVersion", _this=reference)
+
     def _log_on_again(self, lost: VirtualBoxError) -> str:
         """Begin another web session, where that is possible."""
         if isinstance(lost, InvalidObjectReference):
             try:
                 return _logon(self.api, self._credentials)
-            except (LogonRefused, NeverArrived):
+            except (HungUp, LogonRefused, NeverArrived):
                 if self.elsewhere is None:
                     raise
         elif self.elsewhere is None:

@@ -19,7 +19,7 @@ import urllib3.exceptions
 from pytest_vbox.bounded import Look, Patience
 from pytest_vbox.bounded import session as bounded_session
 from pytest_vbox.printable import harmless
-from pytest_vbox.virtualbox.errors import NeverArrived, ServiceUnavailable
+from pytest_vbox.virtualbox.errors import HungUp, NeverArrived, ServiceUnavailable
 
 #: Seconds after which a call that got no answer at all is given up. Long operations do not come near it:
 #: they return a progress object at once.
@@ -171,9 +171,11 @@ def unavailable(
         operation: The operation that was called, if one was.
         arguments: What it was called with, without secrets.
     """
-    kind = ServiceUnavailable
+    kind: type[ServiceUnavailable] = ServiceUnavailable
     if _found(error, urllib3.exceptions.NewConnectionError) is not None:
         kind = NeverArrived
+    elif _found(error, ConnectionError) is not None:
+        kind = HungUp
     return kind(
         f"VirtualBox's web service at {url} does not answer: {_reason(url, error)}",
         operation=operation,

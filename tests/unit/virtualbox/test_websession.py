@@ -14,6 +14,7 @@ from pytest_vbox.virtualbox import Machine, WebSession, WsdlCache, connect, webs
 from pytest_vbox.virtualbox.enums import LockType, MachineState
 from pytest_vbox.virtualbox.errors import (
     Failed,
+    HungUp,
     InvalidObjectReference,
     InvalidObjectState,
     LogonRefused,
@@ -368,6 +369,26 @@ def test_a_call_whose_connection_breaks_is_not_said_twice(
         _ = machine.name
     assert len(service.called("IMachine_getName")) == 1
     session.elsewhere = None
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_service_that_hangs_up_is_asked_once_more_and_then_replaced_before_the_next_thing_is_begun(
+    service: FakeService, session: WebSession, replaced: list[str], times: int
+) -> None:
+    session.api.wire.move(service.url)
+    service.answer("IVirtualBox_getAPIVersion", *[HangUp()] * times, "7_2")
+    session.refresh()
+    assert replaced == [service.url][: times - 1]
+    assert len(service.called("IVirtualBox_getAPIVersion")) == 2
+
+
+def test_of_one_that_hangs_up_and_has_nobody_in_its_place_that_is_said(
+    service: FakeService, session: WebSession
+) -> None:
+    service.answer("IVirtualBox_getAPIVersion", HangUp(), HangUp())
+    with pytest.raises(HungUp, match=f"{service.url}/ does not answer: it closed the connection"):
+        session.refresh()
+    assert service.called("IWebsessionManager_logon") == []
 
 
 def test_a_service_whose_server_died_is_replaced_before_the_next_thing_is_begun(
