@@ -8,7 +8,7 @@ WORKERS ?= 2
 FUZZ_SECONDS ?= 900
 FUZZ ?=
 
-.PHONY: help demo test check lint unit machine-tests soak fuzz bench rig rig-down clean
+.PHONY: help demo test check lint unit unit-slow machine-tests soak fuzz bench rig rig-down clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile | sort
@@ -16,9 +16,9 @@ help: ## what can be made
 demo: $(VENV)/ready ## run the examples on real VirtualBox, setting up all that is needed
 	tools/with-virtualbox $(PYTHON) -m pytest examples --vbox=require -v -rA --durations=0
 
-test: unit machine-tests ## all tests
+test: unit unit-slow machine-tests ## all tests
 
-check: lint unit ## ruff, mypy and the unit tests: no VirtualBox, under a minute
+check: lint unit ## ruff, mypy and the quick unit tests: no VirtualBox, under a minute
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check
@@ -26,7 +26,10 @@ lint: $(VENV)/ready
 	$(VENV)/bin/mypy
 
 unit: $(VENV)/ready
-	$(PYTHON) -m pytest tests/unit -q -m "not soak" -n $(WORKERS) --timeout=60
+	$(PYTHON) -m pytest tests/unit -q -m "not slow and not soak" -n $(WORKERS) --timeout=60
+
+unit-slow: $(VENV)/ready
+	$(PYTHON) -m pytest tests/unit -q -m "slow and not soak" -n $(WORKERS) --timeout=60
 
 machine-tests: $(VENV)/ready
 	tools/with-virtualbox $(PYTHON) -m pytest tests/integration examples --vbox=require -m "not soak" -n $(WORKERS) --durations=10

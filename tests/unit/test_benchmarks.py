@@ -29,6 +29,7 @@ def test_as_many_runs_as_are_asked_for() -> None:
     assert options("--runs", "3").runs == 3
 
 
+@pytest.mark.slow
 def test_a_generated_suite_has_as_many_tests_as_are_asked_for() -> None:
     with suites.Suite(options(), "test", 3, wait_for_parked=True) as suite:
         # Without the plugin: that they are collected does not depend on it.

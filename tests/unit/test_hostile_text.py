@@ -188,6 +188,7 @@ NOWHERE = "images:\n" + "".join(f"  i{n}: {{extends: j{n}}}\n" for n in range(20
 LARGE = "hardware:\n  base:\n    extra_data:\n" + "".join(f"      k{n}: v\n" for n in range(1000)) + HEIRS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -34,6 +34,8 @@ from unit.kit.tracebacks import shown
 
 from .server import PASSWORD, USER, Behaviour, GuestServer, new_key, new_key_text
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:

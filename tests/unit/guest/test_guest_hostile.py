@@ -42,6 +42,8 @@ from pytest_vbox.guest.output import MOST_KEPT, Output
 from .server import PASSWORD, USER, Behaviour, GuestServer
 from .sftp_server import FolderServer
 
+pytestmark = pytest.mark.slow
+
 ESCAPES = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202e"
 RUN = importlib.import_module("pytest_vbox.guest.run")
 EXECUTION = importlib.import_module("pytest_vbox.guest.execution")

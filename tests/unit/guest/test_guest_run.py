@@ -33,6 +33,8 @@ from unit.kit.tracebacks import shown
 
 from .server import PASSWORD, USER, Behaviour, GuestServer
 
+pytestmark = pytest.mark.slow
+
 # What the real one does, as far as it matters: it asks unless it need not, and refuses in the same ways.
 SUDO = """#!/bin/sh
 say() { echo "$@" >&2; }

@@ -243,6 +243,7 @@ def test_a_base_without_its_anchor_that_nothing_stands_on_is_forgotten(
     assert service.names.count("IMedium_close") == 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("media")
 def test_a_base_that_another_worker_has_is_in_use(service: FakeService, disk: Path, tmp_path: Path) -> None:
     bases = Bases(service.session, tmp_path)

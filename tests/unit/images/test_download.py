@@ -31,6 +31,8 @@ from pytest_vbox.images.report import silent
 
 from .web import Web, ranged, send
 
+pytestmark = pytest.mark.slow
+
 BODY = os.urandom(3 * 1024**2)
 SUM = hashlib.sha256(BODY).hexdigest()
 HARMLESS_404 = r"HTTP 404 \\x1b\]0;owned\\x07xxx"

@@ -83,6 +83,7 @@ def special(name: str, kind: bytes, to: str = "") -> tarfile.TarInfo:
 # Compression
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PACKERS)
 def test_what_is_compressed_is_uncompressed_and_zeros_take_no_room(tmp_path: Path, kind: str) -> None:
     packed, plain = tmp_path / f"disk.img.{kind}", tmp_path / "disk.img"

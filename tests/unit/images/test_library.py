@@ -162,6 +162,7 @@ def test_what_is_not_there(library: Library, tmp_path: Path) -> None:
         library.usable(image)
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_download_once(web: Web, tmp_path: Path) -> None:
     code = """
 import sys
@@ -341,6 +342,7 @@ def test_a_user_of_a_box_that_is_no_name_of_an_account_is_refused(user: str) -> 
     assert hostile.applied_to(Image(disk=Path("a.box"), user="me")).user == "me"
 
 
+@pytest.mark.slow
 def test_who_waits_for_another_process_is_told_and_may_end_the_wait(library: Library, tmp_path: Path) -> None:
     file = tmp_path / "disk.img"
     file.write_bytes(bytes(510) + b"\x55\xaa")

@@ -59,6 +59,7 @@ class _Ends:
             raise NotWanted
 
 
+@pytest.mark.slow
 def test_the_end_of_the_run_ends_the_wait_for_another_process_that_provisions(
     provisioned: Provisioned, model: MachineModel, tmp_path: Path
 ) -> None:

@@ -6,12 +6,15 @@ import json
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pytest_vbox.models import Catalogue, Hardware
 
 from .models_kit import failure
+
+pytestmark = pytest.mark.slow
 
 _WORDS = ["hardware", "images", "extends", "small", "disk", "memory", "network", "nat_rules", "extra_data", "<<"]
 _MARKS = [

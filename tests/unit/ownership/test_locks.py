@@ -16,6 +16,8 @@ import pytest
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.ownership import Busy, held, locks, reserve_port
 
+pytestmark = pytest.mark.slow
+
 HOLD = """
 import sys
 from pathlib import Path

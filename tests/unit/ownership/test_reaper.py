@@ -37,6 +37,8 @@ from pytest_vbox.ownership.reaper import address_file
 from pytest_vbox.secret import Secret
 from unit.kit.tracebacks import shown
 
+pytestmark = pytest.mark.slow
+
 # A reaper whose cleaning writes down for whom it was called; it does not succeed as long as it may not.
 MODULE = """
 import json, sys, time

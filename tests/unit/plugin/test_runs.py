@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 CONFTEST = """
     import json, os, sys
     from pathlib import Path

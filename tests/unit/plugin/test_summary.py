@@ -121,6 +121,7 @@ def test_waiting_is_counted_for_the_thread_that_waits() -> None:
 # In a run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["alone", "workers"])
 def test_the_summary_and_the_report_have_the_machines_of_all_processes(
     pytester: pytest.Pytester, workers: tuple[str, ...]
@@ -146,6 +147,7 @@ def test_the_summary_and_the_report_have_the_machines_of_all_processes(
     assert (report["saved_seconds"], report["peak"], report["notes"]) == (30.0, 4, ["something happened"])
 
 
+@pytest.mark.slow
 def test_without_being_asked_only_what_everybody_should_know_is_shown(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(SUITE)
     result = pytester.runpytest_subprocess()
@@ -153,6 +155,7 @@ def test_without_being_asked_only_what_everybody_should_know_is_shown(pytester: 
     result.stdout.no_fnmatch_line("*saved:*")
 
 
+@pytest.mark.slow
 def test_a_report_without_machines_is_written_and_one_that_cannot_be_is_told(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_plain(): pass")
     pytester.runpytest_subprocess("--vbox-report=report.json").assert_outcomes(passed=1)
@@ -214,6 +217,7 @@ def test_where_there_is_no_room_nothing_is_written(
         os.read(terminal[0], 1)
 
 
+@pytest.mark.slow
 def test_a_run_on_a_terminal_shows_the_line_and_one_in_a_pipe_does_not(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,7 @@ def _printed(suite: pytest.Pytester, *options: str) -> str:
     return result.stdout.str() + result.stderr.str()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tb", ["auto", "short", "native", "line"])
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 @pytest.mark.usefixtures("host")

@@ -13,6 +13,8 @@ from fuzz.targets import TARGETS, Target, load, words
 from hypothesis import given
 from hypothesis import strategies as st
 
+pytestmark = pytest.mark.slow
+
 # Not `qemu`, which starts a program for each input.
 READERS = [name for name in TARGETS if name != "qemu"]
 

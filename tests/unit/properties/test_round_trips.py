@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -20,6 +21,8 @@ from pytest_vbox.records import Way
 from pytest_vbox.service.record import Record
 from pytest_vbox.settings import OPTIONS, Settings, SettingsError
 from pytest_vbox.settings import load as load_settings
+
+pytestmark = pytest.mark.slow
 
 # No half of a surrogate pair: such text is in no file.
 _text = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)

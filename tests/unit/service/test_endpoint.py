@@ -28,7 +28,7 @@ from unit.kit.service import FakeService
 
 from .conftest import Programs, every_command_line
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs shell scripts as programs")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="needs shell scripts as programs")]
 
 
 @pytest.fixture

@@ -173,6 +173,7 @@ _TRICKLES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("kind", _TRICKLES)
 def test_an_answer_that_trickles_has_an_end(server: _Server, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
