@@ -39,8 +39,10 @@ def there(host: VirtualBoxHost, rig: OwnRig) -> frozenset[str]:
         rig: Its processes.
     """
     for_later = [golden.name for golden in host.golden.all()]
-    found = [*_in_virtualbox(host), *_processes(rig), *_files(host)]
-    return frozenset(one for one in found if not any(name in one for name in for_later))
+    found = [*_in_virtualbox(host), *_files(host)]
+    return frozenset(
+        [*(one for one in found if not any(name in one for name in for_later)), *machine_processes(rig)]
+    )
 
 
 def _in_virtualbox(host: VirtualBoxHost) -> Iterator[str]:
@@ -71,11 +73,13 @@ def _below(medium: Medium) -> Iterator[Medium]:
             yield from _below(child)
 
 
-def _processes(rig: OwnRig) -> Iterator[str]:
+def machine_processes(rig: OwnRig) -> Iterator[str]:
+    """The processes of machines that run, golden ones too: these are to be switched off."""
     for process in rig.processes():
         with suppress(psutil.Error):
-            if "--startvm" in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
-                yield f"process {process.pid} of a machine"
+            words = process.cmdline()
+            if "--startvm" in words and process.status() != psutil.STATUS_ZOMBIE:
+                yield f"process {process.pid}: {' '.join(words)}"
 
 
 def _files(host: VirtualBoxHost) -> Iterator[str]:

@@ -21,7 +21,7 @@ from typing import Final
 import psutil
 import time_machine
 from fault_proxy import FaultProxy
-from inventory import there
+from inventory import machine_processes, there
 from machine_support import disk_of, forget
 from own_rig import OwnRig
 
@@ -317,6 +317,8 @@ class Stage:
 
     def left_of(self, life: Life) -> list[str]:
         """What is left of a life, in words: whatever was not there when it began, and is not for later runs."""
+        # VirtualBox has a machine go a moment before the process that it ran in.
+        self._wait_while(lambda: bool(set(machine_processes(self._rig)) - life.before), _PATIENCE)
         return [*sorted(there(self.host, self._rig) - life.before), *self._processes(life)]
 
     def _processes(self, life: Life) -> Iterator[str]:
