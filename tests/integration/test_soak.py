@@ -67,8 +67,17 @@ class _Soak:
     def learn(self) -> None:
         """See which calls each life makes."""
         self.steps = {life: self.stage.steps(life, every=True) for life in LIVES}
-        # Before it, golden machines are removed by this process, which has a reaper of its own from then on.
-        self.stage.begin("boot").outcome(_PATIENCE)
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Have nothing left that is for later runs.
+
+        Golden machines are removed by this process before that life, so it has a reaper of its own from then on.
+        """
+        self.stage.proxy.reset()
+        ended = self.stage.begin("boot")
+        assert ended.outcome(_PATIENCE)[0] == "ok"
+        assert self.stage.wait_until_reaped(ended)
 
     def round(self) -> None:
         """One life with a fault, and one beside it."""
@@ -153,6 +162,7 @@ def test_nothing_is_left_and_nothing_grows_over_a_long_mix_of_lives_and_deaths(
         end = time.monotonic() + _SECONDS
         while time.monotonic() < end and len(soak.problems) < 10:
             soak.round()
+        soak.tidy()
         sizes_after = sizes(host, rig)
     summary = {"seed": _SEED, "rounds": soak.rounds, "outcomes": soak.outcomes, "problems": soak.problems}
     _log.info("%s", json.dumps(summary, indent=1))
