@@ -360,7 +360,7 @@ def in_locks(steps: list[tuple[str, int]]) -> list[tuple[str, int]]:
     """Those steps during which a machine is locked, or may become so."""
     found, held = [], 0
     for step in steps:
-        held += step[0] == "IMachine_lockMachine"
+        held += step[0] in {"IMachine_lockMachine", "IMachine_launchVMProcess"}  # the latter keeps it locked, too
         if held:
             found.append(step)
         held -= step[0] == "ISession_unlockMachine" and held > 0
