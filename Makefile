@@ -26,10 +26,10 @@ lint: $(VENV)/ready
 	$(VENV)/bin/mypy
 
 unit: $(VENV)/ready
-	$(PYTHON) -m pytest tests/unit -q -m "not slow and not soak" -n $(WORKERS) --timeout=60
+	$(PYTHON) -m pytest tests/unit -q -m "not slow and not soak" -n $(WORKERS) --dist worksteal --timeout=60
 
 unit-slow: $(VENV)/ready
-	$(PYTHON) -m pytest tests/unit -q -m "slow and not soak" -n $(WORKERS) --timeout=60
+	$(PYTHON) -m pytest tests/unit -q -m "slow and not soak" -n $(WORKERS) --dist worksteal --timeout=60
 
 machine-tests: $(VENV)/ready
 	tools/with-virtualbox $(PYTHON) -m pytest tests/integration examples --vbox=require -m "not soak" -n $(WORKERS) --durations=10

@@ -234,6 +234,7 @@ def test_a_private_service_whose_port_somebody_else_took_is_replaced(
     assert first.calls == []
 
 
+@pytest.mark.slow
 def test_with_a_certificate_it_does_not_matter_whose_the_port_is(unused_port: int, taken: set[int]) -> None:
     with socket.create_server(("127.0.0.1", unused_port)) as server:
         server.settimeout(10)

@@ -201,6 +201,7 @@ def test_one_that_stays_refused_says_so_and_how_often(server: GuestServer, login
     assert login.user == USER
 
 
+@pytest.mark.slow
 def test_a_refusal_is_the_reason_though_the_guest_is_silent_at_the_end(
     server: GuestServer, behaviour: Behaviour
 ) -> None:

@@ -94,6 +94,7 @@ def test_what_is_compressed_is_uncompressed_and_zeros_take_no_room(tmp_path: Pat
     assert plain.stat().st_blocks * 512 < 2 * 1024**2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PACKERS)
 @pytest.mark.parametrize("harm", ["cut", "changed"])
 def test_what_is_broken_is_said_and_not_left(tmp_path: Path, kind: str, harm: str) -> None:

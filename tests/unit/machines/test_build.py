@@ -55,6 +55,7 @@ def _boot_order(service: FakeService) -> list[str]:
     return [call["device"] for call in calls]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_version_takes_everything(service_of: Callable[[str], FakeService], version: str) -> None:
     service = workshop(service_of(version))

@@ -106,6 +106,7 @@ def test_a_machine_whose_id_is_none_counts_for_nothing_though_host_and_extra_dat
     assert machines.all() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path",
     [

@@ -207,6 +207,7 @@ def test_a_machine_is_parked_though_no_thread_can_be_started_to_look_after_it(
     assert supplier.there == []
 
 
+@pytest.mark.slow
 def test_a_look_that_fails_is_not_the_last_one(
     pool: Pool, supplier: Supplier, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,6 +81,7 @@ def test_the_end_of_the_run_ends_a_download_for_a_machine_that_nobody_wants_any_
     assert ended.is_set()
 
 
+@pytest.mark.slow
 def test_the_end_of_the_run_ends_the_wait_for_a_place_for_what_nobody_wants_any_more(
     host: VirtualBoxHost, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

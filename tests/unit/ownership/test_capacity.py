@@ -22,6 +22,8 @@ from hypothesis import strategies as st
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.ownership import Busy, Capacity, CapacityExceeded, Limits, Place
 
+pytestmark = pytest.mark.slow
+
 HOST: Final = "here:/home/me"
 TWO: Final = Limits(2, 3000, 2)
 # Obeys one line after the other: "take NAME MEMORY", "release NAME", and so on; answers each with one line.
@@ -611,7 +613,6 @@ def test_what_a_killed_process_held_is_given_on(bench: Bench) -> None:
     assert capacity.try_take("four", 1) is not None
 
 
-@pytest.mark.slow
 def test_a_killed_process_that_waits_is_in_nobodys_way(bench: Bench) -> None:
     capacity, places = _full(bench, "one")
     puppet = bench.puppet()
@@ -712,7 +713,6 @@ def test_requests_outlive_the_loss_of_the_ledger(bench: Bench) -> None:
 # Many at once
 
 
-@pytest.mark.slow
 def test_threads_of_several_processes_never_pass_the_limits(tmp_path: Path) -> None:
     (inside := tmp_path / "inside").mkdir()
     command = [sys.executable, "-c", HAMMER, str(tmp_path), str(inside), "2"]

@@ -126,6 +126,7 @@ def test_the_lease_of_a_dead_process_counts_no_more(tmp_path: Path) -> None:
     assert list(tmp_path.glob("leases/*")) == []
 
 
+@pytest.mark.slow
 def test_leases_are_not_swept_away_while_they_are_made(tmp_path: Path) -> None:
     done = threading.Event()
 

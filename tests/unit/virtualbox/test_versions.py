@@ -41,6 +41,7 @@ def machine(api: Api) -> Machine:
     return Machine(api, "m")
 
 
+@pytest.mark.slow
 def test_logo_and_boot_menu_are_the_firmware_settings_own(service: FakeService, machine: Machine) -> None:
     settings = machine.firmware_settings
     assert settings.logo_fade_in

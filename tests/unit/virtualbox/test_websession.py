@@ -106,6 +106,7 @@ def _lose(service: FakeService) -> None:
 # Logon and versions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_supported_version_lets_us_in(service_of: Callable[[str], FakeService], version: str) -> None:
     service = service_of(version)

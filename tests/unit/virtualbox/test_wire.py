@@ -190,6 +190,7 @@ def test_an_answer_that_trickles_has_an_end(server: _Server, monkeypatch: pytest
         connect(server.url, WHO)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(20)
 def test_an_answer_that_does_not_come_has_an_end(server: _Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "CALL_TIMEOUT", 0.2)
@@ -202,6 +203,7 @@ def test_an_answer_that_does_not_come_has_an_end(server: _Server, monkeypatch: p
         connect(server.url, WHO)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(20)
 def test_an_answer_that_stops_in_the_middle_has_an_end(server: _Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "CALL_TIMEOUT", 0.2)
