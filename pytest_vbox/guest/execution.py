@@ -33,8 +33,8 @@ _LINGER = 2.0
 _CHUNK = 64 * 1024
 
 
-class Patience:
-    """When to stop waiting for a command: at a deadline, but not before having looked what came in until then.
+class FairDeadline:
+    """A deadline that is not over before it was looked what came in until then.
 
     This process may have been stopped (by Ctrl-Z, or with its whole computer), while the command went on.
     """
@@ -106,7 +106,7 @@ class Execution:
     def lost(self, how: str) -> ConnectionLost:
         return ConnectionLost(self._transport.fault or how, stdout=self.stdout.text, stderr=self.stderr.text)
 
-    def pump(self, patience: Patience) -> bool:
+    def pump(self, deadline: FairDeadline) -> bool:
         """Move data until the command is over; whether it was over in time."""
         silence, unanswered = Deadline(_KEEPALIVE), 0
         ended: Deadline | None = None
@@ -115,7 +115,7 @@ class Execution:
             while True:
                 if self._move():
                     silence, ended = Deadline(_KEEPALIVE), None
-                    if patience.is_over:
+                    if deadline.is_over:
                         return False
                     continue
                 if self._over():
@@ -124,7 +124,7 @@ class Execution:
                     ended = ended or Deadline(_LINGER)
                     if ended.expired:
                         return True
-                if patience.is_over:
+                if deadline.is_over:
                     return False
                 if silence.expired:
                     unanswered = 0 if self.unheard < silence.elapsed else unanswered + 1
@@ -133,7 +133,7 @@ class Execution:
                     self._knock()
                     silence = Deadline(_KEEPALIVE)
                 self._ask()
-                self._wait(selector, patience.at_most(_LOOK))
+                self._wait(selector, deadline.at_most(_LOOK))
 
     def _ask(self) -> None:
         """Now and then, have whoever knows the machine look whether it still runs."""

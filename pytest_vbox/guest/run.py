@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pytest_vbox.deadline import Deadline
 from pytest_vbox.guest.connection import Connection
 from pytest_vbox.guest.errors import CommandError, CommandTimeout, GuestError
-from pytest_vbox.guest.execution import Execution, Patience
+from pytest_vbox.guest.execution import Execution, FairDeadline
 from pytest_vbox.guest.script import Script, compose, kill_script
 from pytest_vbox.guest.settle import Settling
 from pytest_vbox.guest.wire import PATIENCE
@@ -66,10 +66,10 @@ def run(
     data = input.encode() if isinstance(input, str) else input or b""
     execution = Execution(connection, script, data, password)
     deadline = Deadline(timeout)
-    patience = Patience(deadline)
+    fair = FairDeadline(deadline)
     try:
         execution.start(deadline)
-        if not execution.pump(patience):
+        if not execution.pump(fair):
             raise TimeoutError(_kill(execution))
         return _result(execution, command, check=check)
     except TimeoutError as error:
@@ -142,7 +142,7 @@ def _what_is_wrong_with_the_shell(execution: Execution) -> str:
     deadline = Deadline(_KILL_TIME)
     try:
         question.start(deadline)
-        if not question.pump(Patience(deadline)):
+        if not question.pump(FairDeadline(deadline)):
             return ""
     except (GuestError, TimeoutError):
         return ""  # something else is wrong, too
@@ -184,10 +184,10 @@ def _kill(execution: Execution) -> str:
         note = _kill_by_script(execution)
     finally:
         wire.patience = PATIENCE
-    if connection.alive and not execution.pump(Patience(Deadline(_LAST_WORDS))):
+    if connection.alive and not execution.pump(FairDeadline(Deadline(_LAST_WORDS))):
         # The command may have replaced its shell, by "exec"; the SSH server knows it still.
         execution.signal("KILL")
-        execution.pump(Patience(Deadline(_LAST_WORDS)))
+        execution.pump(FairDeadline(Deadline(_LAST_WORDS)))
     return note
 
 
@@ -201,7 +201,7 @@ def _kill_by_script(execution: Execution) -> str:
     deadline = Deadline(_KILL_TIME)
     try:
         killer.start(deadline)
-        if killer.pump(Patience(deadline)):
+        if killer.pump(FairDeadline(deadline)):
             return "Its processes in the guest were killed."
         # Not killed in its turn: where one command hangs, so does the next.
         why = f"a command that was to do it did not end within {_KILL_TIME:g} s"
