@@ -6,7 +6,8 @@ import json
 import os
 import socket
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,8 @@ SOCKET: Final = "reaper.sock"
 # What the operating system allows for the path of a socket, at the least.
 _LONGEST_PATH: Final = 100
 _FOLDER: Final = "pytest-vbox-reaper-"
+# Where Linux has the handles of a process, by which a folder has a short path too.
+_HANDLES: Final = Path("/proc/self/fd")
 
 
 def listen(folder: Path) -> tuple[socket.socket, Address]:
@@ -29,15 +32,45 @@ def listen(folder: Path) -> tuple[socket.socket, Address]:
     """
     if hasattr(socket, "AF_UNIX"):
         path = folder / SOCKET
-        if len(os.fsencode(path)) > _LONGEST_PATH:
+        if _is_too_long(path) and not _HANDLES.is_dir():
             path = Path(tempfile.mkdtemp(prefix=_FOLDER)) / SOCKET
-        path.unlink(missing_ok=True)
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(str(path))
-        listener.listen()
-        return listener, str(path)
+        try:
+            path.unlink(missing_ok=True)
+            return _listen(path), str(path)
+        except BaseException:
+            _remove_temporary(path)
+            raise
     listener = socket.create_server(("127.0.0.1", 0))
     return listener, list(listener.getsockname()[:2])
+
+
+def _listen(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        with _short(path) as name:
+            listener.bind(name)
+        listener.listen()
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _is_too_long(path: Path) -> bool:
+    return len(os.fsencode(path)) > _LONGEST_PATH
+
+
+@contextmanager
+def _short(path: Path) -> Iterator[str]:
+    """A path that the operating system takes for a socket."""
+    if not _is_too_long(path):
+        yield str(path)
+        return
+    handle = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield str(_HANDLES / str(handle) / path.name)
+    finally:
+        os.close(handle)
 
 
 def connect(address: object, patience: float) -> socket.socket:
@@ -54,7 +87,8 @@ def connect(address: object, patience: float) -> socket.socket:
     if isinstance(address, str):
         connection = socket.socket(socket.AF_UNIX)
         try:
-            connection.connect(address)
+            with _short(Path(address)) as name:
+                connection.connect(name)
         except BaseException:
             connection.close()
             raise
@@ -64,21 +98,24 @@ def connect(address: object, patience: float) -> socket.socket:
     raise ValueError(f"no address: {address!r}")
 
 
-def remove(folder: Path) -> None:
+def remove(folder: Path, address: Address | None = None) -> None:
     """Delete what says how a reaper is reached, its socket, and the temporary folder that was made for that.
 
     Args:
         folder: The folder of the run.
+        address: How the reaper was reached, if that may not have been written down.
     """
-    try:
-        address = json.loads((folder / ADDRESS_FILE).read_text(encoding="utf-8"))["address"]
-    except (OSError, ValueError, KeyError, TypeError):
-        address = None
+    if address is None:
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            address = json.loads((folder / ADDRESS_FILE).read_text(encoding="utf-8"))["address"]
     for name in (ADDRESS_FILE, Path(ADDRESS_FILE).with_suffix(".new"), SOCKET):
         (folder / name).unlink(missing_ok=True)
     if isinstance(address, str):
-        elsewhere = Path(address).parent
-        if elsewhere.name.startswith(_FOLDER):
-            with suppress(OSError):
-                (elsewhere / SOCKET).unlink(missing_ok=True)
-                elsewhere.rmdir()
+        _remove_temporary(Path(address))
+
+
+def _remove_temporary(path: Path) -> None:
+    if path.parent.name.startswith(_FOLDER):
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+            path.parent.rmdir()

@@ -63,6 +63,19 @@ class Watch:
 
     def run(self) -> None:
         """Announce itself, watch, and come back when nobody is left."""
+        try:
+            self._run_on()
+        except BaseException:  # nobody can reach it, as when its address cannot be written to a full disk
+            with suppress(OSError):
+                self._withdraw()
+            raise
+
+    def _withdraw(self) -> None:
+        self._leaving.set()
+        self._listener.close()
+        meeting.remove(run_folder(self._state, self._run), self._address)
+
+    def _run_on(self) -> None:
         document = {"address": self._address, "token": self._token, "pid": os.getpid()}
         write_synced(address_file(self._state, self._run), json.dumps(document) + "\n")
         threading.Thread(target=self._accept, name="accept", daemon=True).start()
@@ -79,9 +92,7 @@ class Watch:
             # Nobody is on the way to us while we hold this.
             with held(self._state, f"reaper {self._run}", Deadline(_RETIRING)), self._changed:
                 if self._watched == 0:
-                    self._leaving.set()
-                    self._listener.close()
-                    meeting.remove(run_folder(self._state, self._run))
+                    self._withdraw()
                     return
 
     def _accept(self) -> None:

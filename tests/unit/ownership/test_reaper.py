@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -410,19 +411,33 @@ def test_a_killed_reaper_leaves_no_folder_to_a_run_that_ends_before_it_is_replac
     assert list((state / "runs").iterdir()) == []
 
 
-def test_a_killed_reaper_whose_socket_needed_a_short_path_leaves_no_temporary_folder(
-    state: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    monkeypatch.setattr(reaper, "_MOST_REPLACED", 0)
-    temporary = tmp_path_factory.mktemp("short")
-    monkeypatch.setenv("TMPDIR", str(temporary))
+@pytest.fixture
+def deep(state: Path) -> Path:
+    """A state folder whose path is too long for that of a socket."""
     deep = state / ("long" * 20) / ("longer" * 20)
     deep.mkdir(parents=True)
+    return deep
+
+
+@pytest.fixture
+def temporary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The system's temporary folder."""
+    temporary = tmp_path_factory.mktemp("short")
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    return temporary
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere it needs a temporary folder")
+def test_a_reaper_needs_no_temporary_folder_even_if_the_path_of_the_state_folder_is_too_long_for_a_socket(
+    deep: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reaper, "_MOST_REPLACED", 0)
     ledger, way = Ledger(deep, "run"), Reaper(deep, "run", {})
     ledger.before_add = lambda: way.attend(ledger.path)
     for number in range(2):
         ledger.add(Entry(f"id-{number}", "one", "here"))
-        assert len(list(temporary.glob("pytest-vbox-reaper-*"))) == 1
+        assert list(temporary.iterdir()) == []
         killed = psutil.Process(_pid(deep))
         killed.kill()
         killed.wait(10)
@@ -431,7 +446,36 @@ def test_a_killed_reaper_whose_socket_needed_a_short_path_leaves_no_temporary_fo
     way.close()
     remove_ended_runs(deep)
     assert list((deep / "runs").iterdir()) == []
-    assert list(temporary.glob("pytest-vbox-reaper-*")) == []
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize("why", ["killed", "its address cannot be written", "no socket"])
+def test_where_it_needs_one_a_reaper_that_ends_leaves_no_temporary_folder(
+    why: str, deep: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(meeting, "_HANDLES", deep / "none")
+    if why == "no socket":
+        monkeypatch.setattr(tempfile, "tempdir", str(deep))
+        with pytest.raises(OSError, match="path too long"):
+            _watch(deep)
+        assert [path.name for path in deep.iterdir()] == ["runs"]
+        return
+    watch = _watch(deep)
+    (folder,) = temporary.iterdir()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    if why == "killed":
+        watch._listener.close()
+        address_file(deep, "run").write_text(json.dumps({"address": watch._address}))
+        remove_ended_runs(deep)
+    else:
+
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "no space left")
+
+        monkeypatch.setattr(reaping, "write_synced", full)
+        with pytest.raises(OSError, match="no space left"):
+            watch.run()
+    assert list(temporary.iterdir()) == []
 
 
 def test_nothing_is_made_without_a_reaper(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
