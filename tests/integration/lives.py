@@ -299,8 +299,8 @@ class Stage:
         return self._wait_while(lambda: folder.exists() or any(self._processes(life)), _PATIENCE)
 
     def wait_until_nobody_lives(self, life: Life) -> bool:
-        """Wait until the reaper has gone, even if it had to give up."""
-        return self._wait_while(lambda: any(self._processes(life)), 2 * _PATIENCE)
+        """Wait until the reaper has gone, even if it had to give up; it waits for a lock for a minute, twice."""
+        return self._wait_while(lambda: any(self._processes(life)), 3 * _PATIENCE)
 
     def _wait_while(self, condition: Callable[[], bool], patience: float) -> bool:
         deadline, pause = time.monotonic() + patience, multiprocessing.Event()
