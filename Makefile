@@ -35,7 +35,8 @@ machine-tests: $(VENV)/ready
 	tools/with-virtualbox $(PYTHON) -m pytest tests/integration examples --vbox=require -m "not soak" -n $(WORKERS) --durations=10
 
 soak: $(VENV)/ready ## what takes long: something dies at every single call, hundreds of machines (hours)
-	tools/with-virtualbox $(PYTHON) -m pytest tests/unit tests/integration --vbox=require -m soak -n $(WORKERS) --durations=0
+	$(PYTHON) -m pytest tests/unit -q -m soak
+	tools/with-virtualbox $(PYTHON) -m pytest tests/integration --vbox=require -m soak -n $(WORKERS) --durations=0
 
 fuzz: $(VENV)/fuzz ## every reader with inputs made to break it, FUZZ_SECONDS (900) each; FUZZ="models box" for some
 	HYPOTHESIS_PROFILE=fuzz $(PYTHON) -m pytest tests/unit/properties tests/unit/models/test_models_properties.py -q -n $(WORKERS)
