@@ -41,8 +41,10 @@ _RETRY, _LONGEST_RETRY = 0.5, 5.0
 _REFUSED = 1.0
 # Seconds without an answer after which a file transfer is given up.
 _SFTP_SILENCE = 60.0
-# A thread wakes so late, in seconds, only if this process was stopped. Then, seconds for what came in meanwhile.
-_LATE, _LAST_LOOK = 0.25, 2.0
+# A thread wakes so late, in seconds, only if this process was stopped.
+_LATE = 0.25
+#: Seconds in which what came in while this process was stopped can be looked at.
+LAST_LOOK = 2.0
 
 
 class Connection:
@@ -206,7 +208,7 @@ class closing_at:  # noqa: N801 - reads like contextlib.closing
         if self._left.wait(min(self._deadline.remaining, threading.TIMEOUT_MAX)):
             return
         was_stopped = time.monotonic() - due > _LATE
-        if was_stopped and self._left.wait(_LAST_LOOK):
+        if was_stopped and self._left.wait(LAST_LOOK):
             return
         close_channel(self._channel)
 

@@ -10,7 +10,7 @@ import time
 import paramiko
 
 from pytest_vbox.deadline import Deadline
-from pytest_vbox.guest.connection import Connection, close_channel, closing_at
+from pytest_vbox.guest.connection import LAST_LOOK, Connection, close_channel, closing_at
 from pytest_vbox.guest.errors import ConnectionLost, GuestError, signal_number
 from pytest_vbox.guest.output import ErrorStream, Output
 from pytest_vbox.guest.script import Script
@@ -24,8 +24,8 @@ _KEEPALIVE = 10.0
 _MOST_UNANSWERED = 30
 # Seconds between two looks at whether the command itself has ended, which wakes nobody by itself.
 _LOOK = 0.5
-# More seconds than this between two looks: this process was stopped. Then, seconds for what came in meanwhile.
-_STOPPED, _LAST_LOOK = 1.0, 2.0
+# More seconds than this between two looks: this process was stopped.
+_STOPPED = 1.0
 # Seconds between two times that whoever knows the machine is asked whether it still runs.
 _ASK = 3.0
 # Seconds that output may still come after the command ended, while something in the background holds it open.
@@ -33,14 +33,18 @@ _LINGER = 2.0
 _CHUNK = 64 * 1024
 
 
-class FairDeadline:
-    """A deadline that is not over before it was looked what came in until then.
+class FairDeadline(Deadline):
+    """A deadline that gives what came in while this process was stopped time to be looked at.
 
-    This process may have been stopped (by Ctrl-Z, or with its whole computer), while the command went on.
+    It may be stopped by Ctrl-Z, or with its whole computer, while the command goes on.
+
+    Args:
+        seconds: How long from now; ``None`` means no limit.
     """
 
-    def __init__(self, deadline: Deadline) -> None:
-        self._deadline, self._looked = deadline, time.monotonic()
+    def __init__(self, seconds: float | None) -> None:
+        super().__init__(seconds)
+        self._looked = time.monotonic()
         self._last_look: Deadline | None = None
 
     @property
@@ -48,15 +52,15 @@ class FairDeadline:
         """Asked at each look."""
         now = time.monotonic()
         stopped, self._looked = now - self._looked > _STOPPED, now
-        if not self._deadline.expired:
+        if not self.expired:
             return False
         if stopped and self._last_look is None:
-            self._last_look = Deadline(_LAST_LOOK)
+            self._last_look = Deadline(LAST_LOOK)
         return self._last_look is None or self._last_look.expired
 
     def at_most(self, seconds: float) -> float:
         """How long to wait until the next look."""
-        return (self._last_look or self._deadline).at_most(seconds)
+        return self._last_look.at_most(seconds) if self._last_look else super().at_most(seconds)
 
 
 class Execution:

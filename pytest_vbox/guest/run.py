@@ -6,7 +6,6 @@ import os
 import subprocess
 from collections.abc import Mapping, Sequence
 
-from pytest_vbox.deadline import Deadline
 from pytest_vbox.guest.connection import Connection
 from pytest_vbox.guest.errors import CommandError, CommandTimeout, GuestError
 from pytest_vbox.guest.execution import Execution, FairDeadline
@@ -65,11 +64,10 @@ def run(
     script = compose(command, env=env, cwd=cwd, sudo=sudo, sudo_asks=password is not None, first=first)
     data = input.encode() if isinstance(input, str) else input or b""
     execution = Execution(connection, script, data, password)
-    deadline = Deadline(timeout)
-    fair = FairDeadline(deadline)
+    deadline = FairDeadline(timeout)
     try:
         execution.start(deadline)
-        if not execution.pump(fair):
+        if not execution.pump(deadline):
             raise TimeoutError(_kill(execution))
         return _result(execution, command, check=check)
     except TimeoutError as error:
@@ -139,10 +137,10 @@ def _what_is_wrong_with_the_shell(execution: Execution) -> str:
     if connection.runs_commands or (execution.script.sudo and execution.stderr.started):
         return ""
     question = Execution(connection, Script(f"echo {token}", lead=b"", token=token, sudo=False), b"", None)
-    deadline = Deadline(_KILL_TIME)
+    deadline = FairDeadline(_KILL_TIME)
     try:
         question.start(deadline)
-        if not question.pump(FairDeadline(deadline)):
+        if not question.pump(deadline):
             return ""
     except (GuestError, TimeoutError):
         return ""  # something else is wrong, too
@@ -184,10 +182,10 @@ def _kill(execution: Execution) -> str:
         note = _kill_by_script(execution)
     finally:
         wire.patience = PATIENCE
-    if connection.alive and not execution.pump(FairDeadline(Deadline(_LAST_WORDS))):
+    if connection.alive and not execution.pump(FairDeadline(_LAST_WORDS)):
         # The command may have replaced its shell, by "exec"; the SSH server knows it still.
         execution.signal("KILL")
-        execution.pump(FairDeadline(Deadline(_LAST_WORDS)))
+        execution.pump(FairDeadline(_LAST_WORDS))
     return note
 
 
@@ -198,10 +196,10 @@ def _kill_by_script(execution: Execution) -> str:
     killer = Execution(
         connection, compose(command, sudo=script.sudo, sudo_asks=password is not None), b"", password
     )
-    deadline = Deadline(_KILL_TIME)
+    deadline = FairDeadline(_KILL_TIME)
     try:
         killer.start(deadline)
-        if killer.pump(FairDeadline(deadline)):
+        if killer.pump(deadline):
             return "Its processes in the guest were killed."
         # Not killed in its turn: where one command hangs, so does the next.
         why = f"a command that was to do it did not end within {_KILL_TIME:g} s"

@@ -64,8 +64,7 @@ class Behaviour:
     login: list[str] = field(default_factory=list)
     second_factor: bool = False
     exec_refused: bool = False
-    exec_silent: bool = False
-    #: What a command is answered to after.
+    #: What a command is answered after; the server's own end, for one that is silent.
     exec_after: threading.Event | None = None
     sessions_refused: bool = False
     sftp: bool = True
@@ -135,8 +134,6 @@ class _Interface(paramiko.ServerInterface):
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
         self._server.commands.append(command.decode())
-        if self._behaviour.exec_silent:
-            self._server.stopped.wait()
         if self._behaviour.exec_after is not None:
             self._behaviour.exec_after.wait()
         if self._behaviour.exec_refused:

@@ -185,13 +185,13 @@ def test_a_flood_is_bounded(connection: Connection, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="how much memory is used stands in /proc")
 @pytest.mark.parametrize(
-    "mib",
+    ("mib", "seconds"),
     [
-        pytest.param(64, id="64-MiB"),
-        pytest.param(1024, id="1-GiB", marks=[pytest.mark.soak, pytest.mark.timeout(600)]),
+        pytest.param(64, 50, id="64-MiB"),
+        pytest.param(1024, 500, id="1-GiB", marks=[pytest.mark.soak, pytest.mark.timeout(600)]),
     ],
 )
-def test_a_flood_takes_no_more_memory_than_what_is_kept(mib: int, connection: Connection) -> None:
+def test_a_flood_takes_no_more_memory_than_what_is_kept(mib: int, seconds: int, connection: Connection) -> None:
     before, most, done = _resident(), 0, threading.Event()
 
     def watch() -> None:
@@ -202,7 +202,7 @@ def test_a_flood_takes_no_more_memory_than_what_is_kept(mib: int, connection: Co
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        flood = run(connection, f"echo first; head -c {mib}M /dev/zero; echo last", timeout=500)
+        flood = run(connection, f"echo first; head -c {mib}M /dev/zero; echo last", timeout=seconds)
     finally:
         done.set()
         watcher.join()
@@ -302,8 +302,10 @@ def test_timeout_while_the_input_is_not_read(connection: Connection) -> None:
         run(connection, "sleep 99", input=b"x" * 5_000_000, timeout=0.1)
 
 
-def test_timeout_when_the_server_does_not_answer(connection: Connection, behaviour: Behaviour) -> None:
-    behaviour.exec_silent = True
+def test_timeout_when_the_server_does_not_answer(
+    connection: Connection, behaviour: Behaviour, server: GuestServer
+) -> None:
+    behaviour.exec_after = server.stopped
     with pytest.raises(CommandTimeout, match="did not answer"):
         run(connection, "true", timeout=0.1)
 
@@ -318,7 +320,7 @@ def test_timeout_of_a_guest_that_does_not_answer_any_more(
     def hang() -> None:
         while not (behaviour.root / "begun").exists() and not server.stopped.is_set():
             server.stopped.wait(0.01)
-        behaviour.exec_silent = True
+        behaviour.exec_after = server.stopped
 
     server.spawn(hang)
     with pytest.raises(CommandTimeout, match="could not be killed"):
