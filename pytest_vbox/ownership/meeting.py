@@ -28,7 +28,8 @@ def listen(folder: Path) -> tuple[socket.socket, Address]:
     """A socket in a folder of this user's; where the system has none, a port, and the reaper's token has to do.
 
     Args:
-        folder: The folder; if its path is too long for a socket, a temporary one is made for it.
+        folder: The folder; if its path is too long for a socket, and cannot be shortened as on Linux, a temporary
+            one is made for it.
     """
     if hasattr(socket, "AF_UNIX"):
         path = folder / SOCKET
@@ -62,7 +63,7 @@ def _is_too_long(path: Path) -> bool:
 
 @contextmanager
 def _short(path: Path) -> Iterator[str]:
-    """A path that the operating system takes for a socket."""
+    """A path of a socket that is short enough for the operating system."""
     if not _is_too_long(path):
         yield str(path)
         return
